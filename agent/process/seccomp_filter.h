@@ -1,0 +1,45 @@
+// A seccomp program: built ahead of time through libseccomp, installed by one prctl(2).
+//
+// Profiles are files in the JSON format of Docker and the OCI runtime specification
+// (linux.seccomp: defaultAction, architectures/archMap, syscalls with names, action, args,
+// errnoRet, includes/excludes by capability and architecture). "default" is the profile built into
+// the agent, "unconfined" is none.
+#pragma once
+
+#include <linux/filter.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/base/result.h"
+
+namespace modal::process {
+
+class SeccompFilter {
+ public:
+  // From the text of a profile; `name` stands in errors ("profile.json: syscalls[3].action: ...").
+  // `capabilities` is what the process will hold: includes.caps and excludes.caps look at it.
+  static Result<SeccompFilter> FromProfile(std::string_view json, const std::string& name,
+                                           uint64_t capabilities);
+  // Allows exactly these system calls (names that this architecture lacks are skipped); any other
+  // ends the process with SIGSYS, or fails with EPERM if `deny_with_errno`.
+  static Result<SeccompFilter> AllowOnly(const std::vector<std::string>& names,
+                                         bool deny_with_errno);
+  // The default profile's text, for `FromProfile` and for people.
+  static std::string_view DefaultProfile();
+
+  // For prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program). Valid as long as this object is.
+  sock_fprog program() const {
+    return {static_cast<unsigned short>(code_.size()), const_cast<sock_filter*>(code_.data())};
+  }
+  // Installs it in this process, for good (needs no_new_privs or CAP_SYS_ADMIN).
+  Result<void> Install() const;
+
+ private:
+  explicit SeccompFilter(std::vector<sock_filter> code) : code_(std::move(code)) {}
+  std::vector<sock_filter> code_;
+};
+
+}  // namespace modal::process

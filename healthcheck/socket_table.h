@@ -1,0 +1,92 @@
+// The TCP sockets of this network namespace, as the kernel tells them: no connection is ever made.
+//
+// Read through sock_diag (netlink(7), NETLINK_SOCK_DIAG) and, where that is not permitted, from
+// /proc/net/tcp and /proc/net/tcp6. Addresses and ports are in host byte order.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+
+namespace modal::health {
+
+struct SocketAddress {
+  bool ipv6 = false;
+  std::array<uint8_t, 16> bytes{};  // network order; the first 4 for IPv4
+  uint16_t port = 0;
+
+  bool IsAny() const;            // 0.0.0.0 or ::
+  bool IsLoopback() const;       // 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104
+  std::string ToString() const;  // "0.0.0.0:8000", "[::1]:8000"
+  bool operator==(const SocketAddress&) const = default;
+};
+
+struct ListeningSocket {
+  SocketAddress local;
+  bool v6_only = false;       // IPV6_V6ONLY: [::] then does not take IPv4 (unknown counts as false)
+  uint32_t accept_queue = 0;  // connections that nobody has accepted yet
+  uint32_t uid = 0;
+  uint64_t inode = 0;  // as in /proc/PID/fd: "socket:[inode]"
+};
+
+struct Connection {
+  SocketAddress local;
+  SocketAddress remote;
+  uint32_t receive_queue = 0;  // bytes that the server has not read
+  uint32_t send_queue = 0;     // bytes that the client has not acknowledged
+  uint64_t inode = 0;          // 0: still in the accept queue
+  bool half_closed = false;    // the client has sent its FIN (CLOSE_WAIT)
+  // Milliseconds since the last data in each direction, and bytes got from the client so far; empty
+  // where the kernel does not tell (no sock_diag).
+  std::optional<uint32_t> last_sent_ms;
+  std::optional<uint32_t> last_received_ms;
+  std::optional<uint64_t> bytes_received;
+};
+
+class SocketTable {
+ public:
+  virtual ~SocketTable() = default;
+  // All TCP listeners, or those on `port` alone (0: all).
+  virtual Result<std::vector<ListeningSocket>> Listeners(uint16_t port) = 0;
+  // Connections whose local port is `port`, established or half-closed by the client.
+  virtual Result<std::vector<Connection>> Connections(uint16_t port) = 0;
+};
+
+// The kernel's. Cheap: one netlink socket, kept.
+class KernelSocketTable : public SocketTable {
+ public:
+  // `proc`: where procfs is mounted (tests).
+  explicit KernelSocketTable(std::string proc = "/proc");
+  ~KernelSocketTable() override;
+  Result<std::vector<ListeningSocket>> Listeners(uint16_t port) override;
+  Result<std::vector<Connection>> Connections(uint16_t port) override;
+
+ private:
+  int netlink_ = -1;           // -1: not opened yet
+  bool netlink_works_ = true;  // false: /proc/net/tcp from now on
+  std::string proc_;
+};
+
+// Which of our processes holds a socket: a look through /proc/PID/fd.
+class SocketOwners {
+ public:
+  virtual ~SocketOwners() = default;
+  enum class Answer { kOurs, kForeign, kUnknown };  // kUnknown: /proc is missing or not readable
+  // Is the socket held by this process's descendants (or, as process 1, by anybody we can see)?
+  virtual Answer OwnerOf(uint64_t inode) = 0;
+};
+
+class ProcSocketOwners : public SocketOwners {
+ public:
+  explicit ProcSocketOwners(std::string proc = "/proc") : proc_(std::move(proc)) {}
+  Answer OwnerOf(uint64_t inode) override;
+
+ private:
+  std::string proc_;
+};
+
+}  // namespace modal::health

@@ -1,0 +1,81 @@
+// What the agent says about itself: the structs on the status boards, and the names in them.
+//
+// The supervisor publishes AgentStatus; each gateway publishes GatewayStatus. Both are plain bytes
+// with a fixed layout within one build (writer and reader are the same binary). Times are
+// milliseconds: *_unix_ms since 1970, *_ms since the agent's start (-1: has not happened).
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace modal::health {
+
+enum class Phase : uint32_t {
+  kStartupHooks,
+  kRestoring,
+  kLaunching,
+  kWaitingForPort,
+  kServing,
+  kCheckpointing,
+  kDraining,
+  kStopping,
+  kStopped,
+};
+inline constexpr int kPhaseCount = 9;
+
+// "StartupHooks", "WaitingForPort", ...; "Unknown" for a number that is none.
+std::string_view PhaseName(Phase phase);
+
+struct AgentStatus {
+  char version[32];
+  int32_t agent_pid;
+  int64_t started_unix_ms;
+  int64_t updated_ms;
+
+  Phase phase;
+  int64_t entered_ms[kPhaseCount];  // when each phase was entered last
+  int64_t ready_ms;                 // when it was ready for the first time
+  bool startup_done;                // has been Serving once
+  bool ready;                       // takes requests: Serving, and not told to drain
+  bool live;                        // false once the workload was found unhealthy
+  bool drain_requested;             // `modal-agent drain`
+
+  int32_t workload_pid;  // 0: none
+  uint32_t restarts;
+  char command[256];
+
+  uint16_t port;
+  char listening[128];     // "0.0.0.0:8000", empty while it is not
+  char waiting_note[512];  // while it waits: what was found instead
+
+  uint64_t checks;
+  uint64_t check_failures;
+  uint32_t consecutive_failures;
+  uint32_t failure_threshold;
+  int64_t last_check_ms;
+  char last_failure[256];
+
+  uint32_t hooks_run;
+  uint32_t hooks_failed;
+  uint64_t orphans_reaped;
+  uint64_t log_lines_lost;
+  uint32_t gateway_restarts;
+  uint32_t connections_draining;
+
+  char stop_by[64];  // "SIGTERM from pid 12", "the workload", "health checks", "modal-agent"
+  char stop_reason[256];
+  int32_t stop_longest_ms;  // the longest that the stop may take
+  int32_t exit_code;        // -1 until it is known
+};
+
+struct GatewayStatus {
+  int32_t pid;
+  uint64_t connections_accepted;
+  uint64_t connections_refused;  // shed at the limit of open connections or descriptors
+  uint64_t connections_timed_out;
+  uint32_t connections_open;
+  uint64_t requests;
+  uint64_t bad_requests;
+};
+
+}  // namespace modal::health

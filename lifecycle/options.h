@@ -1,0 +1,63 @@
+// What the supervisor is told to do: the settings, parsed and checked. Filled from flags,
+// environment and file by agent/config; the defaults stand there, in one table.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/process/launcher.h"
+
+namespace modal::lifecycle {
+
+enum class Restart { kNo, kOnFailure };
+
+// Where to listen: "8001", "127.0.0.1:8001", "[::1]:8001".
+struct ListenAddress {
+  std::string address;  // numeric IPv4 or IPv6
+  uint16_t port = 0;
+};
+
+struct Options {
+  std::vector<std::string> command;  // empty: a hook starts the server, or we attach to one
+
+  uint16_t port = 8000;
+  std::optional<ListenAddress> admin;  // empty: off
+  bool admin_is_default = true;        // nobody asked for it: a port that is taken is a warning
+  std::string control;                 // path of the control socket; empty: the first that works
+
+  std::vector<std::string> on_enter;  // startup hooks: command lines for /bin/sh -c
+  std::vector<std::string> on_exit;   // exit handlers
+  std::string hooks_dir;              // hooks.d: enter/ and exit/ hold executables; may be missing
+  Milliseconds hook_timeout{};
+  Milliseconds startup_timeout{};
+
+  std::string health_path;  // empty: none
+  Milliseconds health_interval{};
+  Milliseconds health_timeout{};
+  uint32_t health_threshold = 3;
+  Restart restart = Restart::kNo;
+
+  Milliseconds drain_delay{};
+  Milliseconds exit_grace_period{};
+  Milliseconds stop_timeout{};
+  std::optional<Milliseconds> stop_budget;
+  int stop_signal = 15;                 // what the workload's group is sent to stop
+  std::vector<int> success_exit_codes;  // taken as 0 after a requested stop ("143")
+
+  // How hooks, workload and exit handlers run.
+  std::vector<std::string> environment;  // complete: "NAME=value"
+  std::string workdir;
+  std::optional<process::Credentials> credentials;
+  std::vector<process::ResourceLimit> limits;
+  bool no_new_privileges = false;
+  std::optional<uint64_t> capabilities;  // to keep; empty: all we have
+  std::optional<process::SeccompFilter> seccomp;
+
+  bool is_local_run =
+      false;  // `modal-agent run`: not the container's process 1, as far as users see
+};
+
+}  // namespace modal::lifecycle

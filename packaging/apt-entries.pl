@@ -15,8 +15,18 @@ use warnings;
 my ($mode, @arguments) = @ARGV;
 die "usage: apt-entries.pl list | suite NAME ARCH | keyrings\n" unless defined $mode;
 
-# One target per component and suite, as apt itself reads its configuration.
+sub slurp {
+  my ($file) = @_;
+  open my $handle, '<', $file or die "$file: $!\n";
+  local $/;
+  return scalar <$handle>;
+}
+
+# The targets of the running release, its updates and security fixes, as apt itself reads its configuration. Entries
+# for another release are of no interest: one of them may be what this program was once asked to make.
 sub targets {
+  my ($running) = slurp('/etc/os-release') =~ /^VERSION_CODENAME=(\w+)/m
+      or die "/etc/os-release tells no code name of a release\n";
   my $format = join '|', map { "\$($_)" } qw(SOURCESENTRY REPO_URI RELEASE COMPONENT CODENAME LABEL);
   open my $pipe, '-|', 'apt-get', 'indextargets', '--format', $format, 'Created-By: Packages'
       or die "apt-get indextargets: $!\n";
@@ -24,20 +34,13 @@ sub targets {
   while (my $line = <$pipe>) {
     chomp $line;
     my ($entry, $uri, $release, $component, $codename, $label) = split /\|/, $line;
-    next unless $component eq 'main' and $label =~ /^Debian(-Security)?$/;
+    next unless $component eq 'main' and $label =~ /^Debian(-Security)?$/ and $codename =~ /^$running(-|$)/;
     (my $file = $entry) =~ s/:\d+$//;
     $uri =~ s{/+$}{};
     push @found, {file => $file, uri => $uri, release => $release, codename => $codename};
   }
   close $pipe;
   return @found;
-}
-
-sub slurp {
-  my ($file) = @_;
-  open my $handle, '<', $file or die "$file: $!\n";
-  local $/;
-  return scalar <$handle>;
 }
 
 # "Name: value" fields of a deb822 stanza, continuation lines included, in their order.

@@ -33,8 +33,8 @@ read_release() {
   # shellcheck source=/dev/null
   . /etc/os-release
   case "$ID:$VERSION_ID" in
-    debian:12) boost=1.81 clang=14 ;;
-    debian:13) boost=1.83 clang=19 ;;
+    debian:12) boost=1.81 clang=14 promtool=prometheus ;;
+    debian:13) boost=1.83 clang=19 promtool=promtool ;;
     *) die "this needs Debian 12 (or 13), and here is ${PRETTY_NAME:-an unknown system};" \
       "packaging/Containerfile builds the same binary inside a Debian container" ;;
   esac
@@ -79,7 +79,7 @@ find_missing() {
   done
 }
 
-# Prometheus' checker of metrics, wanted without the server that its package installs and starts.
+# Prometheus' checker of metrics, wanted without the server that the package around it installs and starts.
 wants_promtool() {
   [[ $mode == all ]] && ! command -v promtool >/dev/null && [[ ! -x /usr/local/bin/promtool ]]
 }
@@ -87,13 +87,16 @@ wants_promtool() {
 # ---- apt ----
 
 as_root() {
-  if ((EUID == 0)); then
-    "$@"
-  elif command -v sudo >/dev/null; then
-    if [[ -t 0 ]]; then sudo "$@"; else sudo -n "$@"; fi
-  else
-    die "packages must be installed, which needs root, and there is no sudo: run this as root once"
-  fi
+  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# Before anything else, where a message and sudo's question for a password can still be seen.
+need_root() {
+  local ask=(-v)
+  if ((EUID == 0)); then return; fi
+  command -v sudo >/dev/null || die "$1, which needs root, and there is no sudo here: run this as root once"
+  if [[ ! -t 0 ]]; then ask=(-n true); fi
+  sudo "${ask[@]}" || die "$1, which needs root, and sudo refuses: run this as root once"
 }
 
 # apt-get, waiting for its locks. apt waits for dpkg's lock itself but gives up at once on its two others.
@@ -162,6 +165,7 @@ PIN
 }
 
 install_packages() {
+  need_root "these packages are missing: ${missing[*]}"
   say "installing: ${missing[*]}"
   apt_get update || die "apt-get update failed; see the lines above"
   if [[ " ${missing[*]} " == *' libllhttp-dev '* ]] && ! has_candidate libllhttp-dev; then add_llhttp_source; fi
@@ -169,15 +173,16 @@ install_packages() {
 }
 
 install_promtool() {
-  say "fetching promtool out of Debian's prometheus package, without installing the server"
+  need_root "promtool is missing"
+  say "fetching promtool out of Debian's $promtool package"
   local folder
   folder=$(mktemp -d)
   chmod 0755 "$folder"
-  if ! has_candidate prometheus; then apt_get update || die "apt-get update failed; see the lines above"; fi
+  if ! has_candidate "$promtool"; then apt_get update || die "apt-get update failed; see the lines above"; fi
   # Downloaded as root, not as the user that apt drops to: the folder is ours alone.
-  (cd "$folder" && apt_get download -o APT::Sandbox::User=root prometheus) ||
-    die "apt-get download prometheus failed; see the lines above"
-  dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+  (cd "$folder" && apt_get download -o APT::Sandbox::User=root "$promtool") ||
+    die "apt-get download $promtool failed; see the lines above"
+  dpkg-deb --fsys-tarfile "$folder"/*.deb | tar -x -C "$folder" ./usr/bin/promtool
   as_root install -D -m 0755 "$folder/usr/bin/promtool" /usr/local/bin/promtool
   as_root rm -rf "$folder"
 }

@@ -1,0 +1,53 @@
+// The command line: what was asked for, with every setting resolved (flag over environment over
+// file over default) and checked, and the subcommands that are not the supervisor itself.
+//
+//   modal-agent [OPTIONS] [--] [COMMAND...]     kServe
+//   modal-agent run [OPTIONS] [--] COMMAND...   kServe, on a laptop
+//   modal-agent health | status | drain | reload | check | config | version [OPTIONS]
+//
+// Options end at `--` or at the first word that is none; everything after is COMMAND, untouched. A
+// subcommand is one only as the first word.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "agent/base/log.h"
+#include "agent/base/result.h"
+#include "lifecycle/options.h"
+
+namespace modal {
+
+enum class Mode {
+  kServe,  // supervise COMMAND, or what a hook starts, or what listens already
+  kHealth,
+  kStatus,
+  kDrain,
+  kReload,
+  kCheck,
+  kConfig,
+  kVersion,
+  kHelp,
+};
+
+struct Invocation {
+  Mode mode = Mode::kServe;
+  lifecycle::Options options;  // complete for kServe; for the others only `control` is set
+  LogFormat log_format = LogFormat::kText;
+  LogLevel log_level = LogLevel::kInfo;
+  bool json = false;                  // --json of a subcommand
+  std::string text;                   // kHelp, kConfig, kVersion: what to print
+  std::vector<std::string> warnings;  // one sentence each, for the log or for stderr
+};
+
+// `argv` with the program's name first, as main() gets it; `environ` as environ(7). An Error is one
+// line for people, names the flag, variable or file:line it is about, and has exit code 125.
+Result<Invocation> ParseCommandLine(std::span<char* const> argv, char** environ, bool is_process_1);
+
+// Does what every mode but kServe does, prints to stdout (errors and warnings to stderr) and
+// returns the exit code: 0, or 1 for "unhealthy", "no agent answers" and "the agent cannot run
+// here".
+int RunCommand(const Invocation& invocation);
+
+}  // namespace modal

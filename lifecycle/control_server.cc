@@ -1,0 +1,162 @@
+#include "lifecycle/control_server.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "agent/base/strings.h"
+
+namespace modal::lifecycle {
+namespace {
+
+Result<sockaddr_un> AddressOf(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    return Error(Concat("control socket ", path, ": longer than ", sizeof address.sun_path - 1,
+                        " bytes; choose a shorter path"));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+// A folder of our own; in /tmp anybody could have made one of that name before us.
+Result<void> PrepareFolder(const std::string& path) {
+  const std::string folder = path.substr(0, path.rfind('/'));
+  if (folder.empty()) return {};
+  if (::mkdir(folder.c_str(), 0700) == 0 || errno != EEXIST) {
+    struct stat made {};
+    if (::stat(folder.c_str(), &made) != 0)
+      return Error::FromErrno("control socket " + path, errno);
+    return {};
+  }
+  struct stat info {};
+  if (::lstat(folder.c_str(), &info) != 0) return Error::FromErrno(folder, errno);
+  const bool ours = info.st_uid == ::geteuid() || info.st_uid == 0;
+  if (!S_ISDIR(info.st_mode) || !ours) {
+    return Error(Concat("control socket ", path, ": ", folder, " belongs to somebody else"));
+  }
+  return {};
+}
+
+bool SomebodyAnswers(const sockaddr_un& address) {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return false;
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+             0 ||
+         errno == EAGAIN;
+}
+
+Result<UniqueFd> Bind(const std::string& path) {
+  Result<sockaddr_un> address = AddressOf(path);
+  if (!address) return std::move(address.error());
+  if (Result<void> folder = PrepareFolder(path); !folder) return std::move(folder.error());
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return Error::FromErrno("control socket", errno);
+  const auto* name = reinterpret_cast<const sockaddr*>(&*address);
+  // On Linux the file gets the socket's own mode: it is never open to others, not for a moment.
+  ::fchmod(socket.get(), 0600);
+  if (::bind(socket.get(), name, sizeof *address) != 0) {
+    if (errno != EADDRINUSE) return Error::FromErrno("control socket " + path, errno);
+    if (SomebodyAnswers(*address)) {
+      return Error(Concat("control socket ", path, ": another agent answers there"));
+    }
+    ::unlink(path.c_str());
+    if (::bind(socket.get(), name, sizeof *address) != 0) {
+      return Error::FromErrno("control socket " + path, errno);
+    }
+  }
+  ::chmod(path.c_str(), 0600);
+  if (::listen(socket.get(), 16) != 0) return Error::FromErrno("control socket " + path, errno);
+  return socket;
+}
+
+}  // namespace
+
+struct ControlServer::Client {
+  UniqueFd socket;
+  std::string line;
+  std::string reply;
+  std::unique_ptr<event::Poller> poller;
+  std::unique_ptr<Timer> timeout;
+};
+
+Result<std::unique_ptr<ControlServer>> ControlServer::Listen(
+    event::Loop& loop, Clock& clock, const std::vector<std::string>& paths,
+    std::function<std::string(const std::string&)> answer) {
+  std::string why;
+  for (const std::string& path : paths) {
+    Result<UniqueFd> socket = Bind(path);
+    if (!socket) {
+      why += (why.empty() ? "" : "; ") + socket.error().message();
+      continue;
+    }
+    std::unique_ptr<ControlServer> server(
+        new ControlServer(loop, clock, path, *std::move(socket), std::move(answer)));
+    ControlServer* self = server.get();
+    Result<std::unique_ptr<event::Poller>> poller = event::Poller::Watch(
+        loop, server->socket_.get(), [self](event::Poller::Ready) { self->Accept(); });
+    if (!poller) return std::move(poller.error()).While("control socket " + path);
+    server->poller_ = *std::move(poller);
+    server->poller_->WaitFor(true, false);
+    return server;
+  }
+  return Error(why);
+}
+
+ControlServer::ControlServer(event::Loop& loop, Clock& clock, std::string path, UniqueFd socket,
+                             std::function<std::string(const std::string&)> answer)
+    : loop_(loop),
+      clock_(clock),
+      path_(std::move(path)),
+      socket_(std::move(socket)),
+      answer_(std::move(answer)) {}
+
+ControlServer::~ControlServer() { ::unlink(path_.c_str()); }
+
+void ControlServer::Accept() {
+  UniqueFd socket(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!socket) return;
+  auto client = std::make_unique<Client>();
+  Client* self = client.get();
+  client->socket = std::move(socket);
+  Result<std::unique_ptr<event::Poller>> poller = event::Poller::Watch(
+      loop_, client->socket.get(), [this, self](event::Poller::Ready) { OnReady(self); });
+  if (!poller) return;
+  client->poller = *std::move(poller);
+  client->poller->WaitFor(true, false);
+  client->timeout = clock_.After(kTimeout, [this, self] { Retire(self); });
+  clients_.push_back(std::move(client));
+  if (clients_.size() >= kMaxClients) poller_->WaitFor(false, false);
+}
+
+void ControlServer::OnReady(Client* client) {
+  if (client->reply.empty()) {
+    char buffer[kLongestLine];
+    const ssize_t size = ::recv(client->socket.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (size <= 0) return Retire(client);
+    client->line.append(buffer, static_cast<size_t>(size));
+    const size_t end = client->line.find('\n');
+    if (end == std::string::npos && client->line.size() < kLongestLine) return;
+    client->reply = answer_(client->line.substr(0, end)) + "\n";
+    client->poller->WaitFor(false, true);
+  }
+  const ssize_t sent = ::send(client->socket.get(), client->reply.data(), client->reply.size(),
+                              MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (sent <= 0) return Retire(client);
+  client->reply.erase(0, static_cast<size_t>(sent));
+  if (client->reply.empty()) Retire(client);
+}
+
+void ControlServer::Retire(Client* client) {
+  clients_.remove_if([client](const std::unique_ptr<Client>& one) { return one.get() == client; });
+  poller_->WaitFor(true, false);
+}
+
+}  // namespace modal::lifecycle

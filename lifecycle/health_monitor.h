@@ -1,0 +1,64 @@
+// Looks after a serving workload: every interval its port must still listen, its accept queue must
+// move, and --health-path must answer. So many failures in a row make it unhealthy.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "healthcheck/checks.h"
+#include "healthcheck/socket_table.h"
+#include "lifecycle/gateway.h"
+
+namespace modal::lifecycle {
+
+class HealthMonitor {
+ public:
+  struct Options {
+    uint16_t port;
+    bool ipv6;         // how to reach it (it listens for IPv6 only)
+    std::string path;  // empty: none
+    Milliseconds interval;
+    Milliseconds timeout;
+    uint32_t threshold;
+    std::set<uint64_t> before;  // listeners that do not count
+  };
+  struct Report {
+    uint64_t checks = 0;
+    uint64_t failures = 0;
+    uint32_t consecutive = 0;
+    std::string last_failure;
+  };
+
+  // `gateway` is needed if there is a path. `on_checked` runs after each check, `on_unhealthy`
+  // once.
+  HealthMonitor(Clock& clock, Log& log, health::SocketTable& table, Gateway* gateway,
+                Options options, std::function<void(const Report&)> on_checked,
+                std::function<void(const std::string&)> on_unhealthy);
+  ~HealthMonitor();
+
+  void Start();
+
+ private:
+  void Check();
+  void Done(const std::string& failure);
+  void Failed(const std::string& failure);
+
+  Clock& clock_;
+  Log& log_;
+  health::SocketTable& table_;
+  Gateway* gateway_;
+  Options options_;
+  std::function<void(const Report&)> on_checked_;
+  std::function<void(const std::string&)> on_unhealthy_;
+  health::AcceptQueueCheck accept_queue_;
+  health::HealthState state_;
+  Report report_;
+  std::unique_ptr<Timer> next_;
+  std::shared_ptr<bool> alive_;  // false once we are gone: a probe may outlive us
+};
+
+}  // namespace modal::lifecycle

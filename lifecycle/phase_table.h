@@ -1,0 +1,85 @@
+// The phases of a container's life and what moves it from one to the next. Pure: Next() decides,
+// Supervisor::Enter() does.
+//
+//   StartupHooks → Launching → WaitingForPort → Serving → Draining → Stopping → Stopped
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+#include "healthcheck/status.h"
+
+namespace modal::lifecycle {
+
+using health::Phase;
+
+enum class Trigger {
+  kHooksDone,       // every startup hook returned 0
+  kHookFailed,      // one did not, or ran into --hook-timeout
+  kLaunched,        // COMMAND runs, or there is none to run
+  kLaunchFailed,    // COMMAND could not be executed
+  kPortOpen,        // the port is reachable, and --health-path answers
+  kStartupTimeout,  // it was not within --startup-timeout
+  kTerminate,       // a first SIGTERM or SIGINT
+  kTerminateAgain,  // a second one
+  kUnhealthy,       // --health-threshold failures in a row
+  kRestart,         // the workload failed, and --restart says to start it again
+  kWorkloadExited,  // the workload ended by itself
+  kAgentFailed,     // the agent itself cannot go on
+  kDrained,         // nothing is in flight, or the grace is over
+  kAllGone,         // no process is left, and exit handlers are done
+};
+
+std::string_view TriggerName(Trigger trigger);
+
+struct Transition {
+  Phase from;
+  Trigger trigger;
+  Phase to;
+};
+
+inline constexpr std::array kTransitions{
+    Transition{Phase::kStartupHooks, Trigger::kHooksDone, Phase::kLaunching},
+    Transition{Phase::kStartupHooks, Trigger::kHookFailed, Phase::kStopping},
+    Transition{Phase::kStartupHooks, Trigger::kTerminate, Phase::kStopping},
+    Transition{Phase::kStartupHooks, Trigger::kAgentFailed, Phase::kStopping},
+
+    Transition{Phase::kLaunching, Trigger::kLaunched, Phase::kWaitingForPort},
+    Transition{Phase::kLaunching, Trigger::kLaunchFailed, Phase::kStopping},
+    Transition{Phase::kLaunching, Trigger::kStartupTimeout, Phase::kStopping},
+    Transition{Phase::kLaunching, Trigger::kTerminate, Phase::kStopping},
+    Transition{Phase::kLaunching, Trigger::kAgentFailed, Phase::kStopping},
+
+    Transition{Phase::kWaitingForPort, Trigger::kPortOpen, Phase::kServing},
+    Transition{Phase::kWaitingForPort, Trigger::kStartupTimeout, Phase::kStopping},
+    Transition{Phase::kWaitingForPort, Trigger::kRestart, Phase::kLaunching},
+    Transition{Phase::kWaitingForPort, Trigger::kWorkloadExited, Phase::kStopping},
+    Transition{Phase::kWaitingForPort, Trigger::kTerminate, Phase::kStopping},
+    Transition{Phase::kWaitingForPort, Trigger::kAgentFailed, Phase::kStopping},
+
+    Transition{Phase::kServing, Trigger::kTerminate, Phase::kDraining},
+    Transition{Phase::kServing, Trigger::kUnhealthy, Phase::kDraining},
+    Transition{Phase::kServing, Trigger::kRestart, Phase::kLaunching},
+    Transition{Phase::kServing, Trigger::kWorkloadExited, Phase::kStopping},
+    Transition{Phase::kServing, Trigger::kAgentFailed, Phase::kStopping},
+
+    Transition{Phase::kDraining, Trigger::kDrained, Phase::kStopping},
+    Transition{Phase::kDraining, Trigger::kTerminateAgain, Phase::kStopping},
+    Transition{Phase::kDraining, Trigger::kWorkloadExited, Phase::kStopping},
+
+    Transition{Phase::kStopping, Trigger::kAllGone, Phase::kStopped},
+};
+
+constexpr std::optional<Phase> Next(Phase from, Trigger trigger) {
+  for (const Transition& transition : kTransitions) {
+    if (transition.from == from && transition.trigger == trigger) return transition.to;
+  }
+  return std::nullopt;
+}
+
+static_assert(Next(Phase::kServing, Trigger::kTerminate) == Phase::kDraining);
+static_assert(Next(Phase::kWaitingForPort, Trigger::kTerminate) == Phase::kStopping);
+static_assert(!Next(Phase::kStopped, Trigger::kTerminate));
+
+}  // namespace modal::lifecycle

@@ -1,0 +1,71 @@
+// Everything that runs below the agent, as one thing that can be told to end.
+//
+// As process 1 that is the whole PID namespace; otherwise (subreaper) all descendants. Without
+// /proc nobody can be told apart: then process 1 signals everybody at once with kill(-1), and a
+// subreaper reaches only the groups that it started.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <set>
+#include <vector>
+
+#include "agent/base/log.h"
+#include "agent/process/process_table.h"
+#include "agent/process/reaper.h"
+
+namespace modal::lifecycle {
+
+class ProcessTree {
+ public:
+  virtual ~ProcessTree() = default;
+
+  // Sends `signal` to every process that was not sent it before (by this object), except the
+  // spared ones and those in spared sessions. Returns how many there were.
+  virtual size_t SignalAll(int signal) = 0;
+  // SIGKILL to everything, the spared sessions included; the agent's helpers only as process 1
+  // without a choice. Call again while AnythingLeft().
+  virtual void KillAll() = 0;
+  // Sends `signal` to every process of one session.
+  virtual void SignalSession(pid_t session, int signal) = 0;
+  virtual bool SessionIsEmpty(pid_t session) = 0;
+  // Whether any child beside the helpers is left, zombies included: process 1 and a subreaper
+  // inherit every orphan, so no child means that nothing at all is left.
+  virtual bool AnythingLeft() = 0;
+
+  virtual void SpareHelper(pid_t pid) = 0;
+  virtual void ForgetHelper(pid_t pid) = 0;
+  virtual void SpareSession(pid_t session) = 0;
+  virtual void UnspareSession(pid_t session) = 0;
+};
+
+class RealProcessTree : public ProcessTree {
+ public:
+  RealProcessTree(Log& log, process::Reaper& reaper, bool is_process_1);
+
+  size_t SignalAll(int signal) override;
+  void KillAll() override;
+  void SignalSession(pid_t session, int signal) override;
+  bool SessionIsEmpty(pid_t session) override;
+  bool AnythingLeft() override;
+  void SpareHelper(pid_t pid) override { helpers_.insert(pid); }
+  void ForgetHelper(pid_t pid) override { helpers_.erase(pid); }
+  void SpareSession(pid_t session) override { spared_sessions_.insert(session); }
+  void UnspareSession(pid_t session) override { spared_sessions_.erase(session); }
+
+ private:
+  // Our processes that are alive, helpers not included; an Error without /proc.
+  Result<std::vector<process::ProcessInfo>> Members() const;
+  void Send(pid_t target, int signal);
+
+  Log& log_;
+  process::Reaper& reaper_;
+  bool is_process_1_;
+  pid_t self_;
+  std::set<pid_t> helpers_;
+  std::set<pid_t> spared_sessions_;
+  std::set<std::pair<int, pid_t>> signalled_;
+};
+
+}  // namespace modal::lifecycle

@@ -1,0 +1,30 @@
+// How long each part of a stop may take. Pure.
+//
+// --stop-budget caps drain and stop together: where they would take longer, every part is scaled
+// down in the same proportion.
+#pragma once
+
+#include <optional>
+
+#include "agent/base/clock.h"
+
+namespace modal::lifecycle {
+
+struct StopPlan {
+  Milliseconds drain_delay;   // from "not ready" to "no new request"
+  Milliseconds drain_grace;   // for requests in flight
+  Milliseconds stop_timeout;  // from SIGTERM to SIGKILL
+
+  constexpr Milliseconds Longest() const { return drain_delay + drain_grace + stop_timeout; }
+};
+
+constexpr StopPlan PlanStop(StopPlan wanted, std::optional<Milliseconds> budget) {
+  const Milliseconds total = wanted.Longest();
+  if (!budget || total <= *budget || total.count() == 0) return wanted;
+  const auto scaled = [&](Milliseconds part) {
+    return Milliseconds(part.count() * budget->count() / total.count());
+  };
+  return {scaled(wanted.drain_delay), scaled(wanted.drain_grace), scaled(wanted.stop_timeout)};
+}
+
+}  // namespace modal::lifecycle

@@ -1,0 +1,612 @@
+#include "lifecycle/supervisor.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+
+namespace modal::lifecycle {
+namespace {
+
+// The workload's exec comes first: nothing that can wait competes with it for the CPU.
+constexpr Milliseconds kGatewayDelay{2};
+constexpr Milliseconds kStartupProbePause{50};
+// A workload that has served this long has recovered: its next restart comes quickly again.
+constexpr Milliseconds kRecovered{30000};
+
+// With nothing started by us, whoever listens is the server that we were put beside.
+class AnybodyOwns : public health::SocketOwners {
+ public:
+  Answer OwnerOf(uint64_t) override { return Answer::kOurs; }
+};
+
+int64_t UnixMilliseconds() {
+  return std::chrono::duration_cast<Milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// Signals that are about this process itself, whoever they come from.
+bool IsOurOwn(int signal) {
+  return signal == SIGCHLD || signal == SIGPIPE || signal == SIGXFSZ || signal == SIGXCPU;
+}
+
+std::string SenderOf(const event::SignalEvent& signal) {
+  if (signal.from_kernel) return SignalName(signal.number) + " from the terminal";
+  if (signal.sender_pid == 0) return SignalName(signal.number) + " from outside";
+  return Concat(SignalName(signal.number), " from pid ", signal.sender_pid, " (uid ",
+                signal.sender_uid, ")");
+}
+
+}  // namespace
+
+Supervisor::Supervisor(Options options, Parts parts, bool terminal,
+                       std::function<void(int)> on_finished)
+    : options_(std::move(options)),
+      parts_(std::move(parts)),
+      terminal_(terminal),
+      on_finished_(std::move(on_finished)),
+      started_(parts_.clock.Now()),
+      alive_(std::make_shared<bool>(true)) {
+  SetBoardText(status_.version, MODAL_VERSION);
+  SetBoardText(status_.command, ShellJoin(options_.command));
+  status_.agent_pid = ::getpid();
+  status_.started_unix_ms = UnixMilliseconds();
+  std::fill(std::begin(status_.entered_ms), std::end(status_.entered_ms), -1);
+  status_.ready_ms = -1;
+  status_.last_check_ms = -1;
+  status_.exit_code = -1;
+  status_.live = true;
+  status_.port = options_.port;
+  status_.failure_threshold = options_.health_threshold;
+}
+
+Supervisor::~Supervisor() { *alive_ = false; }
+
+// Phases ------------------------------------------------------------------------------------------
+
+void Supervisor::Start() {
+  plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
+                   options_.stop_budget);
+  Enter(Phase::kStartupHooks);
+}
+
+void Supervisor::Fire(Trigger trigger) {
+  const std::optional<Phase> next = Next(status_.phase, trigger);
+  if (!next) {
+    return parts_.log.Debug("lifecycle.ignored", {{"phase", health::PhaseName(status_.phase)},
+                                                  {"trigger", TriggerName(trigger)}});
+  }
+  parts_.log.Info("lifecycle.phase", {{"from", health::PhaseName(status_.phase)},
+                                      {"to", health::PhaseName(*next)},
+                                      {"trigger", TriggerName(trigger)},
+                                      {"ms", SinceStart()}});
+  Enter(*next);
+}
+
+void Supervisor::Enter(Phase phase) {
+  const Phase from = status_.phase;
+  status_.phase = phase;
+  status_.entered_ms[static_cast<size_t>(phase)] = SinceStart();
+  if (phase != Phase::kServing) status_.ready = false;
+  Publish();
+  switch (phase) {
+    case Phase::kStartupHooks:
+      return EnterStartupHooks();
+    case Phase::kLaunching:
+      return EnterLaunching();
+    case Phase::kWaitingForPort:
+      return EnterWaitingForPort();
+    case Phase::kServing:
+      return EnterServing();
+    case Phase::kDraining:
+      return EnterDraining();
+    case Phase::kStopping:
+      return EnterStopping(from);
+    case Phase::kStopped:
+      return EnterStopped();
+    case Phase::kRestoring:
+    case Phase::kCheckpointing:
+      MODAL_CHECK(false);  // no transition leads there
+  }
+}
+
+// The start ---------------------------------------------------------------------------------------
+
+void Supervisor::EnterStartupHooks() {
+  std::vector<Hook> hooks = HooksFromFolder(options_.hooks_dir + "/enter", parts_.log);
+  for (const std::string& line : options_.on_enter) hooks.push_back(HookFromCommandLine(line));
+  attached_ = options_.command.empty() && hooks.empty();
+  if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
+  if (hooks.empty()) return Fire(Trigger::kHooksDone);
+
+  anything_ran_ = true;
+  if (parts_.gateway) parts_.gateway->Start();
+  enter_hooks_ = std::make_unique<HookRunner>(
+      parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
+      HookRunner::Options{options_.hook_timeout, true, BaseSpec()},
+      [this](const HookRunner::Outcome& outcome) { OnHooksDone(outcome); });
+  enter_hooks_->Run();
+}
+
+bool Supervisor::TakeBaseline() {
+  if (attached_) {
+    anybody_ = std::make_unique<AnybodyOwns>();
+    return true;
+  }
+  Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
+  if (!listeners) {
+    StopBecause("modal-agent", "cannot look for listening sockets: " + listeners.error().message(),
+                kExitAgentError);
+    return false;
+  }
+  for (const health::ListeningSocket& socket : *listeners) {
+    before_.insert(socket.inode);
+    if (socket.local.port != options_.port) continue;
+    StopBecause("modal-agent",
+                Concat("port ", options_.port, " is already taken: something listens on ",
+                       socket.local.ToString(),
+                       " since before the start; end it, or choose another port with --port"),
+                kExitAgentError);
+    return false;
+  }
+  return true;
+}
+
+void Supervisor::OnHooksDone(const HookRunner::Outcome& outcome) {
+  status_.hooks_run += outcome.run;
+  status_.hooks_failed += outcome.failed;
+  hook_sessions_ = enter_hooks_->sessions();
+  if (outcome.failed == 0) return Fire(Trigger::kHooksDone);
+  StopBecause("a startup hook", outcome.first_failure, kExitHookFailed);
+  Fire(Trigger::kHookFailed);
+}
+
+void Supervisor::EnterLaunching() {
+  if (status_.restarts > 0) return RestartWorkload();
+  if (!options_.command.empty()) return LaunchWorkload();
+  StartStartupTimeout();
+  StartGatewaySoon();
+  Fire(Trigger::kLaunched);
+}
+
+void Supervisor::StartStartupTimeout() {
+  // Runs on through restarts until the workload has served once.
+  if (startup_timeout_) return;
+  startup_timeout_ = parts_.clock.After(options_.startup_timeout, [this] { OnStartupTimeout(); });
+}
+
+void Supervisor::LaunchWorkload() {
+  StartStartupTimeout();
+  process::LaunchSpec spec = BaseSpec();
+  spec.argv = options_.command;
+  spec.session =
+      terminal_ ? process::SessionMode::kForegroundGroup : process::SessionMode::kNewSession;
+  Result<std::unique_ptr<process::Process>> process =
+      parts_.launcher.Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
+  if (!process) {
+    const int code = process.error().exit_code();
+    StopBecause("modal-agent", "cannot start COMMAND: " + process.error().message(),
+                code ? code : kExitAgentError);
+    return Fire(Trigger::kLaunchFailed);
+  }
+  anything_ran_ = true;
+  daemonised_ = false;
+  workload_ = *std::move(process);
+  workload_session_ = workload_->pid();
+  workload_status_.reset();
+  status_.workload_pid = workload_->pid();
+  parts_.log.Info("workload.start",
+                  {{"pid", workload_->pid()}, {"command", ShellJoin(options_.command)}});
+  StartGatewaySoon();
+  Fire(Trigger::kLaunched);
+}
+
+void Supervisor::StartGatewaySoon() {
+  if (!parts_.gateway) return;
+  gateway_start_ = parts_.clock.After(kGatewayDelay, [this] { parts_.gateway->Start(); });
+}
+
+void Supervisor::EnterWaitingForPort() {
+  // A gateway of ours in front would make a loopback listener enough.
+  health::PortWait::Options options{options_.port, false, before_};
+  health::SocketOwners& owners = anybody_ ? *anybody_ : parts_.owners;
+  port_wait_ = std::make_unique<health::PortWait>(
+      parts_.clock, parts_.table, owners, std::move(options),
+      [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
+      [this](health::PortState state, const std::string& note) {
+        const bool is_trouble =
+            state == health::PortState::kLoopbackOnly || state == health::PortState::kForeign;
+        SetNote(is_trouble ? LogLevel::kWarn : LogLevel::kInfo, note);
+      });
+  port_wait_->Start();
+}
+
+void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
+  const std::string address = verdict.socket.local.ToString();
+  ipv6_only_ = verdict.v6_only;
+  SetBoardText(status_.listening, address);
+  parts_.log.Info("port.open", {{"address", address}, {"ms", SinceStart()}});
+  if (verdict.v6_only) {
+    parts_.log.Warn("port.v6_only",
+                    {{"message", Concat("listening on ", address,
+                                        " for IPv6 only: IPv4 clients cannot "
+                                        "connect; bind 0.0.0.0 or a dual-stack ::")}});
+  }
+  if (options_.health_path.empty()) return Fire(Trigger::kPortOpen);
+  if (parts_.gateway) parts_.gateway->Start();
+  ProbeUntilHealthy();
+}
+
+void Supervisor::ProbeUntilHealthy() {
+  parts_.gateway->Probe(options_.port, ipv6_only_, options_.health_path, options_.health_timeout,
+                        [this, alive = alive_](const ProbeResult& result) {
+                          if (*alive) OnStartupProbe(result);
+                        });
+}
+
+void Supervisor::OnStartupProbe(const ProbeResult& result) {
+  if (status_.phase != Phase::kWaitingForPort) return;
+  if (result.ok()) return Fire(Trigger::kPortOpen);
+  SetNote(LogLevel::kInfo, result.status ? Concat("the port is open, but GET ",
+                                                  options_.health_path, " answers ", result.status)
+                                         : Concat("the port is open, but GET ",
+                                                  options_.health_path, ": ", result.error));
+  startup_probe_ = parts_.clock.After(kStartupProbePause, [this] { ProbeUntilHealthy(); });
+}
+
+void Supervisor::SetNote(LogLevel level, const std::string& note) {
+  if (BoardText(status_.waiting_note) ==
+      std::string_view(note).substr(0, sizeof status_.waiting_note - 1)) {
+    return;
+  }
+  SetBoardText(status_.waiting_note, note);
+  if (!note.empty()) parts_.log.Write(level, "port.note", {{"message", note}});
+  Publish();
+}
+
+void Supervisor::OnStartupTimeout() {
+  std::string why = Concat("not ready within ", options_.startup_timeout.count(), " ms");
+  if (port_wait_) port_wait_->LookNow();
+  if (status_.phase == Phase::kServing) return;  // it opened this very moment
+  const std::string_view note = BoardText(status_.waiting_note);
+  why += note.empty() ? Concat(": nothing listens on port ", options_.port) : Concat(": ", note);
+  if (terminal_) {
+    // Somebody sits there and sees it; a shell never listens on any port.
+    return parts_.log.Warn("startup.slow", {{"message", why}});
+  }
+  parts_.log.Error("startup.timeout", {{"message", why}});
+  StopBecause("modal-agent", why, kExitStartupTimeout);
+  Fire(Trigger::kStartupTimeout);
+}
+
+// Serving -----------------------------------------------------------------------------------------
+
+void Supervisor::EnterServing() {
+  startup_timeout_.reset();
+  startup_probe_.reset();
+  serving_since_ = parts_.clock.Now();
+  status_.startup_done = true;
+  status_.live = true;
+  status_.ready = !status_.drain_requested;
+  SetBoardText(status_.waiting_note, "");
+  if (status_.ready_ms < 0) status_.ready_ms = SinceStart();
+  Publish();
+  parts_.log.Info("lifecycle.ready",
+                  {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
+  Retire(std::move(port_wait_));
+  StartHealthMonitor();
+}
+
+void Supervisor::StartHealthMonitor() {
+  Retire(std::move(health_monitor_));
+  health_monitor_ = std::make_unique<HealthMonitor>(
+      parts_.clock, parts_.log, parts_.table, parts_.gateway,
+      HealthMonitor::Options{options_.port, ipv6_only_, options_.health_path,
+                             options_.health_interval, options_.health_timeout,
+                             options_.health_threshold, before_},
+      [this](const HealthMonitor::Report& report) {
+        status_.checks = report.checks;
+        status_.check_failures = report.failures;
+        status_.consecutive_failures = report.consecutive;
+        status_.last_check_ms = SinceStart();
+        SetBoardText(status_.last_failure, report.last_failure);
+        Publish();
+      },
+      [this](const std::string& why) { OnUnhealthy(why); });
+  health_monitor_->Start();
+}
+
+void Supervisor::OnUnhealthy(const std::string& why) {
+  status_.live = false;
+  parts_.log.Error("health.unhealthy", {{"message", why}});
+  if (options_.restart == Restart::kOnFailure && !options_.command.empty()) {
+    ++status_.restarts;
+    return Fire(Trigger::kRestart);
+  }
+  StopBecause("health checks", Concat(options_.health_threshold, " checks in a row failed: ", why),
+              kExitUnhealthy);
+  Fire(Trigger::kUnhealthy);
+}
+
+void Supervisor::RequestDrain() {
+  if (!status_.drain_requested) parts_.log.Info("lifecycle.drain_requested", {});
+  status_.drain_requested = true;
+  status_.ready = false;
+  Publish();
+}
+
+Result<void> Supervisor::Reload() {
+  Result<Options> fresh = parts_.reload();
+  if (!fresh) {
+    parts_.log.Error("config.reload_failed",
+                     {{"message", fresh.error().message() + "; the old settings stay in force"}});
+    return std::move(fresh.error());
+  }
+  options_.on_exit = fresh->on_exit;
+  options_.hook_timeout = fresh->hook_timeout;
+  options_.health_path = fresh->health_path;
+  options_.health_interval = fresh->health_interval;
+  options_.health_timeout = fresh->health_timeout;
+  options_.health_threshold = fresh->health_threshold;
+  options_.restart = fresh->restart;
+  options_.drain_delay = fresh->drain_delay;
+  options_.exit_grace_period = fresh->exit_grace_period;
+  options_.stop_timeout = fresh->stop_timeout;
+  options_.stop_budget = fresh->stop_budget;
+  options_.stop_signal = fresh->stop_signal;
+  options_.success_exit_codes = fresh->success_exit_codes;
+  if (!parts_.gateway) options_.health_path.clear();
+  status_.failure_threshold = options_.health_threshold;
+  if (!stop_announced_) {
+    plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
+                     options_.stop_budget);
+  }
+  parts_.log.Info("config.reloaded", {});
+  if (status_.phase == Phase::kServing) StartHealthMonitor();
+  return {};
+}
+
+// The workload ------------------------------------------------------------------------------------
+
+void Supervisor::OnWorkloadExit(ExitStatus status) {
+  workload_status_ = status;
+  status_.workload_pid = 0;
+  parts_.log.Info("workload.exit", {{"pid", workload_->pid()}, {"status", status.ToString()}});
+  // It is still a zombie; what follows from its end can wait until it has been reaped.
+  workload_exit_ = parts_.clock.After(Milliseconds(0), [this] { WorkloadExited(); });
+}
+
+void Supervisor::WorkloadExited() {
+  workload_.reset();
+  Publish();
+  if (status_.phase != Phase::kWaitingForPort && status_.phase != Phase::kServing) {
+    return Fire(Trigger::kWorkloadExited);
+  }
+  if (HasDaemonised()) {
+    daemonised_ = true;
+    return parts_.log.Info("workload.daemonised",
+                           {{"message", "COMMAND has returned and left processes that go on"}});
+  }
+  if (options_.restart == Restart::kOnFailure && !workload_status_->ok()) {
+    ++status_.restarts;
+    return Fire(Trigger::kRestart);
+  }
+  StopBecause("the workload", "ended by itself with " + workload_status_->ToString(),
+              workload_status_->AsShellCode());
+  Fire(Trigger::kWorkloadExited);
+}
+
+bool Supervisor::HasDaemonised() {
+  if (!workload_status_->ok() || !parts_.tree.AnythingLeft()) return false;
+  // While it starts, whoever is left may still open the port; later it must be holding it.
+  return status_.phase == Phase::kWaitingForPort ||
+         !health::CheckPortListens(parts_.table, options_.port, before_, true);
+}
+
+void Supervisor::OnChildrenCollected() {
+  if (session_end_) session_end_->ChildrenCollected();
+  if (shutdown_) return shutdown_->ChildrenCollected();
+  const bool follows_children = daemonised_ || (options_.command.empty() && !attached_);
+  const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
+  if (!follows_children || !is_up || parts_.tree.AnythingLeft()) return;
+  const ExitStatus status = parts_.last_orphan();
+  StopBecause("the workload", "its last process ended with " + status.ToString(),
+              status.AsShellCode());
+  Fire(Trigger::kWorkloadExited);
+}
+
+void Supervisor::RestartWorkload() {
+  // What is left of the workload goes first.
+  Retire(std::move(port_wait_));
+  Retire(std::move(health_monitor_));
+  startup_probe_.reset();
+  SetBoardText(status_.listening, "");
+  const bool has_recovered =
+      status_.startup_done && parts_.clock.Now() - serving_since_ >= kRecovered;
+  if (has_recovered) backoff_.Reset();
+  const Milliseconds delay = backoff_.Next();
+  parts_.log.Warn("workload.restart", {{"restarts", status_.restarts}, {"delay_ms", delay}});
+  session_end_ =
+      std::make_unique<SessionEnd>(parts_.clock, parts_.tree, workload_session_,
+                                   options_.stop_signal, options_.stop_timeout, [this, delay] {
+                                     restart_ = parts_.clock.After(delay, [this] {
+                                       session_end_.reset();
+                                       if (status_.phase == Phase::kLaunching) LaunchWorkload();
+                                     });
+                                   });
+}
+
+void Supervisor::Forward(int signal) {
+  parts_.log.Debug("signal.forward", {{"signal", SignalName(signal)}});
+  if (workload_) {
+    if (Result<bool> sent = workload_->SignalGroup(signal); !sent) {
+      parts_.log.Warn("signal.failed", {{"message", sent.error().message()}});
+    }
+    return;
+  }
+  // A daemon, or a server that a hook started.
+  if (workload_session_ != 0) parts_.tree.SignalSession(workload_session_, signal);
+  for (const pid_t session : hook_sessions_) parts_.tree.SignalSession(session, signal);
+}
+
+// Signals -----------------------------------------------------------------------------------------
+
+void Supervisor::OnSignal(const event::SignalEvent& signal) {
+  if (IsOurOwn(signal.number)) return;
+  if (signal.number == SIGTERM || signal.number == SIGINT) return Terminate(signal);
+  if (signal.number == SIGHUP) (void)Reload();
+  Forward(signal.number);
+}
+
+void Supervisor::Terminate(const event::SignalEvent& signal) {
+  ++terminations_;
+  const std::string sender = SenderOf(signal);
+  parts_.log.Info("signal.stop", {{"by", sender}, {"count", terminations_}});
+  if (terminations_ == 1) {
+    first_termination_ = signal.number;
+    StopBecause(sender, "asked to stop", -1);
+    return Fire(Trigger::kTerminate);
+  }
+  if (terminations_ == 2) return Fire(Trigger::kTerminateAgain);
+  if (status_.phase == Phase::kDraining) Fire(Trigger::kTerminateAgain);
+  if (shutdown_) shutdown_->KillNow("asked to stop for the third time");
+}
+
+// The stop ----------------------------------------------------------------------------------------
+
+// The first reason is the one that counts.
+void Supervisor::StopBecause(const std::string& by, const std::string& reason, int exit_code) {
+  if (status_.stop_by[0] != '\0') return;
+  SetBoardText(status_.stop_by, by);
+  SetBoardText(status_.stop_reason, reason);
+  exit_code_ = exit_code;
+  if (exit_code == kExitAgentError || exit_code == kExitNotFound ||
+      exit_code == kExitNotExecutable) {
+    if (by == "modal-agent") parts_.log.Error("agent.error", {{"message", reason}});
+  }
+}
+
+void Supervisor::AnnounceStop() {
+  if (stop_announced_) return;
+  stop_announced_ = true;
+  const bool drains = status_.phase == Phase::kDraining;
+  const Milliseconds longest = drains ? plan_.Longest() : plan_.stop_timeout;
+  status_.stop_longest_ms = static_cast<int32_t>(longest.count());
+  parts_.log.Info("lifecycle.stop", {{"by", BoardText(status_.stop_by)},
+                                     {"reason", BoardText(status_.stop_reason)},
+                                     {"longest_ms", longest}});
+  Publish();
+}
+
+void Supervisor::EnterDraining() {
+  AnnounceStop();
+  Retire(std::move(health_monitor_));
+  drain_ = std::make_unique<Drain>(
+      parts_.clock, parts_.log, Drain::Options{plan_.drain_delay, plan_.drain_grace},
+      [this]() -> size_t {
+        Result<std::vector<health::Connection>> connections =
+            parts_.table.Connections(options_.port);
+        const size_t count = connections ? health::CountInFlight(*connections) : 0;
+        if (count != status_.connections_draining) {
+          status_.connections_draining = static_cast<uint32_t>(count);
+          Publish();
+        }
+        return count;
+      },
+      [this] { Fire(Trigger::kDrained); });
+  drain_->Begin();
+}
+
+std::vector<Hook> Supervisor::ExitHandlers() {
+  std::vector<Hook> hooks = HooksFromFolder(options_.hooks_dir + "/exit", parts_.log);
+  for (const std::string& line : options_.on_exit) hooks.push_back(HookFromCommandLine(line));
+  return hooks;
+}
+
+void Supervisor::EnterStopping(Phase from) {
+  if (from != Phase::kDraining) AnnounceStop();
+  if (enter_hooks_) {
+    hook_sessions_ = enter_hooks_->sessions();
+    enter_hooks_->Cancel();
+  }
+  Retire(std::move(port_wait_));
+  Retire(std::move(health_monitor_));
+  Retire(std::move(drain_));
+  startup_timeout_.reset();
+  startup_probe_.reset();
+  gateway_start_.reset();
+  restart_.reset();
+  session_end_.reset();
+
+  HookRunner::Options how{plan_.stop_timeout, false, BaseSpec()};
+  std::vector<Hook> handlers = anything_ran_ ? ExitHandlers() : std::vector<Hook>();
+  if (!handlers.empty()) {
+    exit_hooks_ = std::make_unique<HookRunner>(parts_.loop, parts_.clock, parts_.launcher,
+                                               parts_.log, std::move(handlers), std::move(how),
+                                               [this](const HookRunner::Outcome& outcome) {
+                                                 status_.hooks_run += outcome.run;
+                                                 status_.hooks_failed += outcome.failed;
+                                                 shutdown_->ExitHandlersDone();
+                                               });
+  }
+  shutdown_ = std::make_unique<Shutdown>(
+      parts_.clock, parts_.log, parts_.tree, exit_hooks_.get(),
+      Shutdown::Options{plan_.stop_timeout, options_.stop_signal, workload_session_},
+      [this] { Fire(Trigger::kAllGone); });
+  shutdown_->Begin();
+}
+
+void Supervisor::EnterStopped() {
+  // A workload that ended together with everything else may still have its exit to tell.
+  workload_exit_.reset();
+  const int code = FinalExitCode();
+  status_.exit_code = code;
+  Publish();
+  if (parts_.gateway) parts_.gateway->Stop();
+  parts_.log.Info("agent.exit", {{"code", code},
+                                 {"by", BoardText(status_.stop_by)},
+                                 {"reason", BoardText(status_.stop_reason)},
+                                 {"ms", SinceStart()}});
+  on_finished_(code);
+}
+
+int Supervisor::FinalExitCode() const {
+  if (exit_code_ >= 0) return exit_code_;
+  // Asked to stop: the workload's own status, if it came to run.
+  if (!workload_status_) return status_.startup_done ? 0 : 128 + first_termination_;
+  const int code = workload_status_->AsShellCode();
+  const auto& success = options_.success_exit_codes;
+  return std::find(success.begin(), success.end(), code) != success.end() ? 0 : code;
+}
+
+// Odds and ends -----------------------------------------------------------------------------------
+
+process::LaunchSpec Supervisor::BaseSpec() const {
+  process::LaunchSpec spec;
+  spec.environment = options_.environment;
+  spec.workdir = options_.workdir;
+  spec.credentials = options_.credentials;
+  spec.limits = options_.limits;
+  spec.no_new_privileges = options_.no_new_privileges;
+  spec.capabilities = options_.capabilities;
+  spec.seccomp = options_.seccomp ? &*options_.seccomp : nullptr;
+  return spec;
+}
+
+int64_t Supervisor::SinceStart() const {
+  return std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - started_).count();
+}
+
+const health::AgentStatus& Supervisor::status() {
+  parts_.count(status_);
+  status_.updated_ms = SinceStart();
+  return status_;
+}
+
+void Supervisor::Publish() { parts_.publish(status()); }
+
+}  // namespace modal::lifecycle

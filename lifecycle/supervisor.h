@@ -1,0 +1,167 @@
+// Carries a container from its start to its stop: decides by the phase table what comes next, and
+// has the parts do it (hooks, workload, port wait, health checks, drain, shutdown).
+//
+// Lives on the loop. Start() is called once; OnSignal() and OnChildrenCollected() bring what the
+// kernel says. `on_finished` runs once, from the loop, with the exit code: nothing is left then but
+// the gateway, which is told to end. All parts outlive the supervisor.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/event/loop.h"
+#include "agent/event/signals.h"
+#include "agent/process/launcher.h"
+#include "healthcheck/port_wait.h"
+#include "healthcheck/socket_table.h"
+#include "healthcheck/status.h"
+#include "lifecycle/backoff.h"
+#include "lifecycle/drain.h"
+#include "lifecycle/gateway.h"
+#include "lifecycle/health_monitor.h"
+#include "lifecycle/hook_runner.h"
+#include "lifecycle/options.h"
+#include "lifecycle/phase_table.h"
+#include "lifecycle/process_tree.h"
+#include "lifecycle/session_end.h"
+#include "lifecycle/shutdown.h"
+#include "lifecycle/stop_plan.h"
+
+namespace modal::lifecycle {
+
+class Supervisor {
+ public:
+  struct Parts {
+    event::Loop& loop;
+    Clock& clock;
+    Log& log;
+    process::Launcher& launcher;
+    ProcessTree& tree;
+    health::SocketTable& table;
+    health::SocketOwners& owners;
+    Gateway* gateway;  // null: there is none
+    // Puts the status where others can read it.
+    std::function<void(const health::AgentStatus&)> publish;
+    // How the orphan that was reaped last had ended: all that is known about a daemon.
+    std::function<ExitStatus()> last_orphan;
+    // Fills in the counters that others keep.
+    std::function<void(health::AgentStatus&)> count;
+    // The settings, read again; only what may change while we run is taken over.
+    std::function<Result<Options>()> reload;
+  };
+
+  // `terminal`: the workload stays in our session, in the terminal's foreground group.
+  Supervisor(Options options, Parts parts, bool terminal, std::function<void(int)> on_finished);
+  ~Supervisor();
+
+  void Start();
+  void OnSignal(const event::SignalEvent& signal);
+  void OnChildrenCollected();
+
+  // `modal-agent drain`: not ready from now on, but up until somebody stops us.
+  void RequestDrain();
+  Result<void> Reload();
+  const health::AgentStatus& status();
+  Phase phase() const { return status_.phase; }
+  // The workload's process group, or 0: for job control on a terminal.
+  pid_t workload_group() const { return workload_ ? workload_->pid() : 0; }
+
+ private:
+  // Phases.
+  void Fire(Trigger trigger);
+  void Enter(Phase phase);
+  void EnterStartupHooks();
+  void EnterLaunching();
+  void EnterWaitingForPort();
+  void EnterServing();
+  void EnterDraining();
+  void EnterStopping(Phase from);
+  void EnterStopped();
+
+  // The start.
+  bool TakeBaseline();
+  void StartStartupTimeout();
+  void StartGatewaySoon();
+  void OnHooksDone(const HookRunner::Outcome& outcome);
+  void LaunchWorkload();
+  void OnStartupTimeout();
+  void OnPortOpen(const health::PortVerdict& verdict);
+  void ProbeUntilHealthy();
+  void OnStartupProbe(const ProbeResult& result);
+  void SetNote(LogLevel level, const std::string& note);
+
+  // The workload.
+  void OnWorkloadExit(ExitStatus status);
+  void WorkloadExited();
+  bool HasDaemonised();
+  void RestartWorkload();
+  void OnUnhealthy(const std::string& why);
+  void StartHealthMonitor();
+  void Forward(int signal);
+
+  // The stop.
+  void Terminate(const event::SignalEvent& signal);
+  void StopBecause(const std::string& by, const std::string& reason, int exit_code);
+  void AnnounceStop();
+  std::vector<Hook> ExitHandlers();
+  int FinalExitCode() const;
+
+  // Destroys a part on the next turn of the loop: it may be what has called us.
+  template <class Part>
+  void Retire(std::unique_ptr<Part> part) {
+    if (!part) return;
+    retired_.emplace_back(std::move(part));
+    retire_ = parts_.clock.After(Milliseconds(0), [this] { retired_.clear(); });
+  }
+  process::LaunchSpec BaseSpec() const;
+  int64_t SinceStart() const;
+  void Publish();
+
+  Options options_;
+  Parts parts_;
+  bool terminal_;
+  std::function<void(int)> on_finished_;
+  health::AgentStatus status_{};
+  Clock::TimePoint started_;
+
+  bool attached_ = false;      // no COMMAND and no hooks: whatever listens is the server
+  bool anything_ran_ = false;  // hooks or workload: then exit handlers have something to clean up
+  bool daemonised_ = false;    // the workload's first process has returned and left others
+  bool stop_announced_ = false;
+  int terminations_ = 0;       // SIGTERM and SIGINT so far
+  int first_termination_ = 0;  // which of them came first
+  int exit_code_ = -1;         // decided by what ended us; -1: the workload's own
+  std::optional<ExitStatus> workload_status_;
+  pid_t workload_session_ = 0;  // stays after its leader has gone
+  std::vector<pid_t> hook_sessions_;
+  bool ipv6_only_ = false;
+  StopPlan plan_{};
+  std::set<uint64_t> before_;  // listeners that stood before we started anything
+  std::unique_ptr<health::SocketOwners> anybody_;
+  Backoff backoff_{Milliseconds(500), Milliseconds(30000)};
+  Clock::TimePoint serving_since_{};
+
+  std::unique_ptr<HookRunner> enter_hooks_;
+  std::unique_ptr<process::Process> workload_;
+  std::unique_ptr<SessionEnd> session_end_;
+  std::unique_ptr<health::PortWait> port_wait_;
+  std::unique_ptr<HealthMonitor> health_monitor_;
+  std::unique_ptr<Drain> drain_;
+  std::unique_ptr<HookRunner> exit_hooks_;
+  std::unique_ptr<Shutdown> shutdown_;
+
+  std::unique_ptr<Timer> gateway_start_;
+  std::unique_ptr<Timer> startup_timeout_;
+  std::unique_ptr<Timer> startup_probe_;
+  std::unique_ptr<Timer> restart_;
+  std::unique_ptr<Timer> workload_exit_;
+  std::unique_ptr<Timer> retire_;
+  std::vector<std::shared_ptr<void>> retired_;
+  std::shared_ptr<bool> alive_;
+};
+
+}  // namespace modal::lifecycle

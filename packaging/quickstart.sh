@@ -11,7 +11,7 @@ port=8000
 pid=''
 folder=''
 
-say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+say() { printf '\n== %s\n' "$*"; }
 die() {
   printf 'quickstart: error: %s\n' "$*" >&2
   exit 1
@@ -60,8 +60,14 @@ wait_ready() {
   return 1
 }
 
+# Whatever ends this script ends the agent too.
+clean_up() {
+  if [[ -n $pid ]] && kill -TERM "$pid" 2>/dev/null; then wait "$pid" || true; fi
+  rm -rf "$folder"
+}
+
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap clean_up EXIT
 
 say "set-up"
 "$tree/packaging/setup.sh" --quickstart

@@ -55,11 +55,6 @@ Supervisor::Supervisor(Options options, Parts parts, bool terminal,
   SetBoardText(status_.command, ShellJoin(options_.command));
   status_.agent_pid = ::getpid();
   status_.started_unix_ms = UnixMilliseconds();
-  std::fill(std::begin(status_.entered_ms), std::end(status_.entered_ms), -1);
-  status_.ready_ms = -1;
-  status_.last_check_ms = -1;
-  status_.exit_code = -1;
-  status_.live = true;
   status_.port = options_.port;
   status_.failure_threshold = options_.health_threshold;
 }
@@ -89,8 +84,7 @@ void Supervisor::Fire(Trigger trigger) {
 
 void Supervisor::Enter(Phase phase) {
   const Phase from = status_.phase;
-  status_.phase = phase;
-  status_.entered_ms[static_cast<size_t>(phase)] = SinceStart();
+  health::EnterPhase(status_, phase, SinceStart());
   if (phase != Phase::kServing) status_.ready = false;
   Publish();
   switch (phase) {
@@ -218,9 +212,8 @@ void Supervisor::EnterWaitingForPort() {
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
       [this](health::PortState state, const std::string& note) {
-        const bool is_trouble =
-            state == health::PortState::kLoopbackOnly || state == health::PortState::kForeign;
-        SetNote(is_trouble ? LogLevel::kWarn : LogLevel::kInfo, note);
+        // A port that is merely closed is what a start looks like.
+        SetNote(state == health::PortState::kClosed ? LogLevel::kInfo : LogLevel::kWarn, note);
       });
   port_wait_->Start();
 }
@@ -230,12 +223,6 @@ void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
   ipv6_only_ = verdict.v6_only;
   SetBoardText(status_.listening, address);
   parts_.log.Info("port.open", {{"address", address}, {"ms", SinceStart()}});
-  if (verdict.v6_only) {
-    parts_.log.Warn("port.v6_only",
-                    {{"message", Concat("listening on ", address,
-                                        " for IPv6 only: IPv4 clients cannot "
-                                        "connect; bind 0.0.0.0 or a dual-stack ::")}});
-  }
   if (options_.health_path.empty()) return Fire(Trigger::kPortOpen);
   if (parts_.gateway) parts_.gateway->Start();
   ProbeUntilHealthy();

@@ -125,7 +125,7 @@ class Supervisor {
   Parts parts_;
   bool terminal_;
   std::function<void(int)> on_finished_;
-  health::AgentStatus status_{};
+  health::AgentStatus status_ = health::NewAgentStatus();
   Clock::TimePoint started_;
 
   bool attached_ = false;      // no COMMAND and no hooks: whatever listens is the server

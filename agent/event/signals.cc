@@ -28,6 +28,12 @@ void BlockSignals() {
   ::sigaction(SIGCHLD, &action, nullptr);
 }
 
+void UnblockSignals() {
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
 Result<std::unique_ptr<Signals>> Signals::Watch(Loop& loop,
                                                 std::function<void(const SignalEvent&)> on_signal) {
   const sigset_t set = WatchedSignals();

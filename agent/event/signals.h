@@ -29,6 +29,9 @@ struct SignalEvent {
 // like), and sets SIGCHLD to its default (inherited as ignored, no exit would ever be seen).
 void BlockSignals();
 
+// The opposite, for a short-lived command: everything is delivered as to any other program.
+void UnblockSignals();
+
 class Signals {
  public:
   // Delivers each signal to `on_signal`, in the order in which the kernel hands them over.

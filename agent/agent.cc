@@ -1,0 +1,226 @@
+#include "agent/agent.h"
+
+#include <signal.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "agent/base/control_protocol.h"
+#include "agent/base/json_writer.h"
+#include "agent/base/strings.h"
+#include "agent/event/listener.h"
+#include "agent/process/terminal.h"
+#include "healthcheck/status_json.h"
+
+namespace modal {
+namespace {
+
+// The control socket is for people and scripts: it comes after the workload's exec.
+constexpr Milliseconds kControlDelay{2};
+// A reader of the log that is alive gets the last words within this; a dead one delays nothing
+// more.
+constexpr int kLastWordsMs = 200;
+
+// The path of our own binary, for the helpers, which are personalities of it.
+std::string OwnExecutable() {
+  constexpr const char* kSelf = "/proc/self/exe";
+  if (::access(kSelf, X_OK) == 0) return kSelf;
+  const auto* name = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  std::string path = name ? name : "";
+  if (path.starts_with('/')) return path;
+  char folder[4096];
+  return ::getcwd(folder, sizeof folder) ? std::string(folder) + "/" + path : path;
+}
+
+// Somebody sits at our stdin, and it is our turn there (a job in the background has none).
+bool HasForegroundTerminal() {
+  return process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO) == ::getpgrp();
+}
+
+// What a command that changes something is answered with; `error` is empty if it worked.
+std::string Reply(std::string_view error) {
+  JsonWriter json;
+  json.BeginObject().Key("ok").Bool(error.empty());
+  if (!error.empty()) json.Key("error").String(error);
+  return json.EndObject().Take();
+}
+
+// For Docker's HEALTHCHECK and its like: does it serve, and is it well?
+std::string HealthReply(const health::AgentStatus& status) {
+  const bool healthy = status.phase == health::Phase::kServing && status.live;
+  std::string_view reason;
+  if (!healthy) {
+    reason = !status.live          ? BoardText(status.last_failure)
+             : status.startup_done ? BoardText(status.stop_reason)
+                                   : BoardText(status.waiting_note);
+  }
+  JsonWriter json;
+  json.BeginObject().Key("healthy").Bool(healthy);
+  json.Key("phase").String(health::PhaseName(status.phase));
+  json.Key("reason").String(reason);
+  return json.EndObject().Take();
+}
+
+}  // namespace
+
+Agent::Agent(Invocation invocation, std::function<Result<Invocation>()> parse_again)
+    : invocation_(std::move(invocation)),
+      parse_again_(std::move(parse_again)),
+      is_process_1_(::getpid() == 1),
+      has_terminal_(HasForegroundTerminal()),
+      exit_code_(kExitAgentError),
+      clock_(loop_),
+      sink_(STDERR_FILENO),
+      pump_(clock_, sink_),
+      log_(pump_, invocation_.log_format, invocation_.log_level),
+      launcher_(reaper_),
+      tree_(log_, reaper_, is_process_1_) {
+  pump_.set_log(&log_);
+}
+
+int Agent::Run() {
+  for (const std::string& warning : invocation_.warnings) {
+    log_.Warn("config.warning", {{"message", warning}});
+  }
+  log_.Info("agent.start", {{"version", MODAL_VERSION},
+                            {"pid", ::getpid()},
+                            {"process_1", is_process_1_},
+                            {"command", ShellJoin(invocation_.options.command)}});
+  if (Result<void> set_up = SetUp(); !set_up) {
+    log_.Error("agent.error", {{"message", set_up.error().message()}});
+  } else {
+    supervisor_->Start();
+    if (!control_) control_start_ = clock_.After(kControlDelay, [this] { StartControl(); });
+    CollectChildren();  // orphans that were there before us
+    loop_.Run();
+  }
+  sink_.FlushFor(kLastWordsMs);
+  return exit_code_;
+}
+
+Result<void> Agent::SetUp() {
+  if (!is_process_1_ && !process::BecomeSubreaper()) {
+    log_.Warn("agent.subreaper",
+              {{"message", "cannot become a subreaper: orphans of the workload will be lost"}});
+  }
+  Result<std::unique_ptr<event::Signals>> signals =
+      event::Signals::Watch(loop_, [this](const event::SignalEvent& signal) { OnSignal(signal); });
+  if (!signals) return std::move(signals.error());
+  signals_ = *std::move(signals);
+
+  Result<BoardMapping> board =
+      BoardMapping::CreateToWrite("agent-status", sizeof(BoardLayout<health::AgentStatus>));
+  if (!board) return std::move(board.error());
+  board_ = std::make_unique<BoardWriter<health::AgentStatus>>(*std::move(board));
+
+  Result<std::vector<UniqueFd>> listeners = OpenAdminListeners();
+  if (!listeners) return std::move(listeners.error());
+  const lifecycle::Options& options = invocation_.options;
+  if (!listeners->empty() || !options.health_path.empty()) {
+    gateway_ = std::make_unique<lifecycle::GatewayProcess>(loop_, clock_, launcher_, tree_, log_,
+                                                           *std::move(listeners), board_->mapping(),
+                                                           OwnExecutable());
+  }
+  if (has_terminal_) {
+    job_control_ = std::make_unique<lifecycle::JobControl>(reaper_, STDIN_FILENO, is_process_1_);
+  }
+  supervisor_ = std::make_unique<lifecycle::Supervisor>(
+      options,
+      lifecycle::Supervisor::Parts{
+          loop_, clock_, log_, launcher_, tree_, table_, owners_, gateway_.get(),
+          [this](const health::AgentStatus& status) { board_->Publish(status); },
+          [this] { return reaper_.last_orphan(); },
+          [this](health::AgentStatus& status) { Count(status); }, [this] { return Reload(); }},
+      has_terminal_, [this](int exit_code) {
+        exit_code_ = exit_code;
+        loop_.Stop();
+      });
+  reaper_.set_on_collected([this] { supervisor_->OnChildrenCollected(); });
+  // Hooks may well use it; a server is not held up for it.
+  if (!options.on_enter.empty()) StartControl();
+  return {};
+}
+
+Result<std::vector<UniqueFd>> Agent::OpenAdminListeners() {
+  std::vector<UniqueFd> listeners;
+  const lifecycle::Options& options = invocation_.options;
+  if (!options.admin) return listeners;
+  Result<event::SocketAddress> address =
+      event::SocketAddress::Parse(options.admin->address, options.admin->port);
+  if (!address) return std::move(address.error()).While("--admin");
+  Result<UniqueFd> listener = event::ListenOn(*address);
+  if (listener) {
+    listeners.push_back(*std::move(listener));
+    return listeners;
+  }
+  if (!options.admin_is_default) return std::move(listener.error()).While("--admin");
+  log_.Warn("admin.off", {{"message", Concat("no admin endpoints: ", listener.error().message(),
+                                             "; choose another address with --admin, or off")}});
+  return listeners;
+}
+
+void Agent::StartControl() {
+  const char* runtime_dir = ::getenv("XDG_RUNTIME_DIR");
+  const std::vector<std::string> paths =
+      ControlSocketPaths(invocation_.options.control, runtime_dir ? runtime_dir : "", ::geteuid());
+  Result<std::unique_ptr<lifecycle::ControlServer>> control = lifecycle::ControlServer::Listen(
+      loop_, clock_, paths, [this](const std::string& command) { return Answer(command); });
+  if (!control) {
+    return log_.Warn("control.off", {{"message",
+                                      "no control socket, so the subcommands will not reach this "
+                                      "agent: " +
+                                          control.error().message()}});
+  }
+  control_ = *std::move(control);
+  log_.Debug("control.open", {{"path", control_->path()}});
+}
+
+std::string Agent::Answer(const std::string& command) {
+  const health::AgentStatus& status = supervisor_->status();
+  if (command == kControlStatus) {
+    const std::optional<health::GatewayStatus> gateway =
+        gateway_ ? gateway_->status() : std::nullopt;
+    return health::StatusJson(status, gateway ? &*gateway : nullptr);
+  }
+  if (command == kControlHealth) return HealthReply(status);
+  if (command == kControlDrain) {
+    supervisor_->RequestDrain();
+    return Reply("");
+  }
+  if (command == kControlReload) {
+    const Result<void> reloaded = supervisor_->Reload();
+    return Reply(reloaded ? "" : reloaded.error().message());
+  }
+  return Reply(Concat("unknown command: ", command));
+}
+
+void Agent::OnSignal(const event::SignalEvent& signal) {
+  if (signal.number == SIGCHLD) return CollectChildren();
+  supervisor_->OnSignal(signal);
+}
+
+void Agent::CollectChildren() {
+  if (job_control_) job_control_->ChildrenChanged(supervisor_->workload_group());
+  collect_again_.reset();
+  if (reaper_.Collect()) {
+    collect_again_ = clock_.After(Milliseconds(0), [this] { CollectChildren(); });
+  }
+}
+
+void Agent::Count(health::AgentStatus& status) {
+  status.orphans_reaped = reaper_.orphans_reaped();
+  status.log_lines_lost = sink_.lost_lines();
+  status.gateway_restarts = gateway_ ? gateway_->restarts() : 0;
+}
+
+Result<lifecycle::Options> Agent::Reload() {
+  Result<Invocation> fresh = parse_again_();
+  if (!fresh) return std::move(fresh.error());
+  log_.Reconfigure(fresh->log_format, fresh->log_level);
+  return std::move(fresh->options);
+}
+
+}  // namespace modal

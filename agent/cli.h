@@ -41,9 +41,10 @@ struct Invocation {
   std::vector<std::string> warnings;  // one sentence each, for the log or for stderr
 };
 
-// `argv` with the program's name first, as main() gets it; `environ` as environ(7). An Error is one
-// line for people, names the flag, variable or file:line it is about, and has exit code 125.
-Result<Invocation> ParseCommandLine(std::span<char* const> argv, char** environ, bool is_process_1);
+// `argv` with the program's name first, as main() gets it; `environment` as environ(7). An Error is
+// one line for people, names the flag, variable or file:line it is about, and has exit code 125.
+Result<Invocation> ParseCommandLine(std::span<char* const> argv, char** environment,
+                                    bool is_process_1);
 
 // Does what every mode but kServe does, prints to stdout (errors and warnings to stderr) and
 // returns the exit code: 0, or 1 for "unhealthy", "no agent answers" and "the agent cannot run

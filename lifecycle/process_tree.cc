@@ -82,4 +82,6 @@ bool RealProcessTree::AnythingLeft() {
   return reaper_.HasChildrenBeside([this](pid_t pid) { return helpers_.contains(pid); });
 }
 
+bool RealProcessTree::CanTellApart() { return process::ListProcesses().ok(); }
+
 }  // namespace modal::lifecycle

@@ -33,6 +33,9 @@ class ProcessTree {
   // Whether any child beside the helpers is left, zombies included: process 1 and a subreaper
   // inherit every orphan, so no child means that nothing at all is left.
   virtual bool AnythingLeft() = 0;
+  // False without /proc: then nobody can say whether what is left is more than the helpers, and
+  // they are ended before everything else.
+  virtual bool CanTellApart() = 0;
 
   virtual void SpareHelper(pid_t pid) = 0;
   virtual void ForgetHelper(pid_t pid) = 0;
@@ -49,6 +52,7 @@ class RealProcessTree : public ProcessTree {
   void SignalSession(pid_t session, int signal) override;
   bool SessionIsEmpty(pid_t session) override;
   bool AnythingLeft() override;
+  bool CanTellApart() override;
   void SpareHelper(pid_t pid) override { helpers_.insert(pid); }
   void ForgetHelper(pid_t pid) override { helpers_.erase(pid); }
   void SpareSession(pid_t session) override { spared_sessions_.insert(session); }

@@ -516,6 +516,7 @@ std::vector<Hook> Supervisor::ExitHandlers() {
 
 void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
+  if (parts_.gateway && !parts_.tree.CanTellApart()) parts_.gateway->Stop();
   if (enter_hooks_) {
     hook_sessions_ = enter_hooks_->sessions();
     enter_hooks_->Cancel();

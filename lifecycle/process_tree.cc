@@ -82,6 +82,14 @@ bool RealProcessTree::AnythingLeft() {
   return reaper_.HasChildrenBeside([this](pid_t pid) { return helpers_.contains(pid); });
 }
 
+bool RealProcessTree::AnythingLeftOutside(const std::vector<pid_t>& sessions) {
+  Result<std::vector<process::ProcessInfo>> members = Members();
+  if (!members) return AnythingLeft();
+  return std::any_of(members->begin(), members->end(), [&sessions](const auto& process) {
+    return std::find(sessions.begin(), sessions.end(), process.session) == sessions.end();
+  });
+}
+
 bool RealProcessTree::CanTellApart() { return process::ListProcesses().ok(); }
 
 }  // namespace modal::lifecycle

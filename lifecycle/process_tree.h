@@ -33,6 +33,8 @@ class ProcessTree {
   // Whether any child beside the helpers is left, zombies included: process 1 and a subreaper
   // inherit every orphan, so no child means that nothing at all is left.
   virtual bool AnythingLeft() = 0;
+  // The same, but processes of these sessions do not count. Without /proc as AnythingLeft().
+  virtual bool AnythingLeftOutside(const std::vector<pid_t>& sessions) = 0;
   // False without /proc: then nobody can say whether what is left is more than the helpers, and
   // they are ended before everything else.
   virtual bool CanTellApart() = 0;
@@ -52,6 +54,7 @@ class RealProcessTree : public ProcessTree {
   void SignalSession(pid_t session, int signal) override;
   bool SessionIsEmpty(pid_t session) override;
   bool AnythingLeft() override;
+  bool AnythingLeftOutside(const std::vector<pid_t>& sessions) override;
   bool CanTellApart() override;
   void SpareHelper(pid_t pid) override { helpers_.insert(pid); }
   void ForgetHelper(pid_t pid) override { helpers_.erase(pid); }

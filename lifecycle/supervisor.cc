@@ -388,7 +388,8 @@ void Supervisor::WorkloadExited() {
 }
 
 bool Supervisor::HasDaemonised() {
-  if (!workload_status_->ok() || !parts_.tree.AnythingLeft()) return false;
+  // What a hook has left running is not the workload's.
+  if (!workload_status_->ok() || !parts_.tree.AnythingLeftOutside(hook_sessions_)) return false;
   // While it starts, whoever is left may still open the port; later it must be holding it.
   return status_.phase == Phase::kWaitingForPort ||
          !health::CheckPortListens(parts_.table, options_.port, before_, true);

@@ -21,9 +21,11 @@ struct Credentials {
 };
 
 // `user` is NAME, UID, NAME:GROUP or UID:GID (as in an image's USER line); `group`, if not empty,
-// overrides the group. A number needs no entry in the files. `root` is prepended to the paths
-// of the files (tests). Errors: unknown name (with the nearest known one), unreadable file, a
-// damaged line (file:line) if it is the one that is needed.
+// overrides the group, and alone it stands for our own user in that group. A group that is given is
+// the only one; otherwise those of /etc/group count too. A number needs no entry in the files (its
+// group is then ours). `root` is prepended to the paths of the files (tests). Errors: unknown name
+// (with the nearest known one), unreadable file, a damaged line (file:line) if it is the one that
+// is needed.
 Result<Credentials> LookUpUser(const std::string& user, const std::string& group,
                                const std::string& root = "");
 

@@ -4,7 +4,9 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -18,7 +20,13 @@ struct ProcessInfo {
   pid_t session;
   char state;  // 'R', 'S', 'Z', ... as in proc(5)
   std::string name;
+  bool has_execed = true;  // false: has run no program of its own since its fork
 };
+
+// A line of /proc/PID/stat; nothing if it is not one.
+std::optional<ProcessInfo> ParseProcessStat(std::string_view line);
+// Nothing without /proc, or if there is no such process.
+std::optional<ProcessInfo> LookAtProcess(pid_t pid);
 
 // Every process that /proc shows (the whole PID namespace, zombies included). Processes that end
 // while we look are simply not in it.

@@ -32,14 +32,20 @@ class Reaper {
   void set_on_collected(std::function<void()> on_collected) {
     on_collected_ = std::move(on_collected);
   }
-  // Whether any child is left (running or zombie) beside the watched pids in `except`.
+  // Whether any child is left (running or zombie) beside the watched pids in `except`. Without
+  // /proc orphans cannot be told from those, and while there is one of them only the watched count.
   bool HasChildrenBeside(const std::function<bool(pid_t)>& except) const;
+  // Whether a watched child has been stopped (^Z, SIGSTOP) since this was asked last.
+  bool HasStopped(pid_t pid) const;
   uint64_t orphans_reaped() const { return orphans_reaped_; }
+  // How the orphan that was reaped last had ended; exit code 0 while there was none.
+  ExitStatus last_orphan() const { return last_orphan_; }
 
  private:
   std::unordered_map<pid_t, ExitCallback> watched_;
   std::function<void()> on_collected_;
   uint64_t orphans_reaped_ = 0;
+  ExitStatus last_orphan_;
 };
 
 // Asks the kernel to hand orphaned descendants to this process (prctl(2) PR_SET_CHILD_SUBREAPER).

@@ -1,9 +1,14 @@
-// A seccomp program: built ahead of time through libseccomp, installed by one prctl(2).
+// A seccomp program: built ahead of time through libseccomp, installed by one seccomp(2).
 //
 // Profiles are files in the JSON format of Docker and the OCI runtime specification
 // (linux.seccomp: defaultAction, architectures/archMap, syscalls with names, action, args,
-// errnoRet, includes/excludes by capability and architecture). "default" is the profile built into
-// the agent, "unconfined" is none.
+// errnoRet, includes/excludes by capability, architecture and kernel). "default" is the profile
+// built into the agent, "unconfined" is none.
+//
+// As in runc, names that libseccomp does not know are skipped, and where a profile's default is to
+// refuse, system calls that are newer than all it names fail with ENOSYS, so that a C library
+// falls back on older ones. Keys that are not part of the format are refused: a misspelt "args"
+// would widen a rule.
 #pragma once
 
 #include <linux/filter.h>
@@ -11,6 +16,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -30,16 +36,19 @@ class SeccompFilter {
   // The default profile's text, for `FromProfile` and for people.
   static std::string_view DefaultProfile();
 
-  // For prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program). Valid as long as this object is.
+  // For seccomp(SECCOMP_SET_MODE_FILTER, flags, &program). Valid as long as this object is.
   sock_fprog program() const {
     return {static_cast<unsigned short>(code_.size()), const_cast<sock_filter*>(code_.data())};
   }
-  // Installs it in this process, for good (needs no_new_privs or CAP_SYS_ADMIN).
+  unsigned flags() const { return flags_; }
+  // Installs it in this process, all threads of it, for good (needs no_new_privs or CAP_SYS_ADMIN).
   Result<void> Install() const;
 
  private:
-  explicit SeccompFilter(std::vector<sock_filter> code) : code_(std::move(code)) {}
+  SeccompFilter(std::vector<sock_filter> code, unsigned flags)
+      : code_(std::move(code)), flags_(flags) {}
   std::vector<sock_filter> code_;
+  unsigned flags_;
 };
 
 }  // namespace modal::process

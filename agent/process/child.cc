@@ -1,0 +1,214 @@
+#include "agent/process/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent/process/capabilities.h"
+#include "agent/process/terminal.h"
+
+namespace modal::process {
+namespace {
+
+constexpr int kLastSignal = 64;
+
+// struct sigaction as rt_sigaction(2) takes it. The C library's own refuses the two signals that it
+// keeps for itself, and those may be inherited as ignored like any other.
+struct KernelSigaction {
+  sighandler_t handler;
+  unsigned long flags;
+  void (*restorer)();
+  uint64_t mask;
+};
+
+bool Fail(ChildReport& report, Step step, int index = 0) {
+  report.step = step;
+  report.error = errno;
+  report.index = index;
+  return false;
+}
+
+bool EnterGroup(const ChildPlan& plan, ChildReport& report) {
+  if (plan.session == SessionMode::kNewSession) {
+    return ::setsid() >= 0 || Fail(report, Step::kSession);
+  }
+  if (::setpgid(0, 0) != 0) return Fail(report, Step::kSession);
+  if (plan.session == SessionMode::kForegroundGroup) SetForegroundGroup(0, ::getpid());
+  return true;
+}
+
+// A descriptor that stands where another one is to go is moved out of the way first.
+bool MoveAside(ChildPlan& plan, ChildReport& report) {
+  int above = 0;
+  for (const FdMapping& mapping : plan.fds) {
+    if (mapping.theirs >= above) above = mapping.theirs + 1;
+  }
+  for (size_t i = 0; i < plan.fds.size(); ++i) {
+    FdMapping& mapping = plan.fds[i];
+    bool in_the_way = false;
+    for (const FdMapping& other : plan.fds) in_the_way |= other.theirs == mapping.ours;
+    if (!in_the_way || mapping.ours == mapping.theirs) continue;
+    mapping.ours = ::fcntl(mapping.ours, F_DUPFD_CLOEXEC, above);
+    if (mapping.ours < 0) return Fail(report, Step::kDescriptors, static_cast<int>(i));
+  }
+  return true;
+}
+
+bool MapDescriptors(ChildPlan& plan, ChildReport& report) {
+  if (!MoveAside(plan, report)) return false;
+  for (size_t i = 0; i < plan.fds.size(); ++i) {
+    const FdMapping& mapping = plan.fds[i];
+    const int done = mapping.ours == mapping.theirs ? ::fcntl(mapping.ours, F_SETFD, 0)
+                                                    : ::dup2(mapping.ours, mapping.theirs);
+    if (done < 0) return Fail(report, Step::kDescriptors, static_cast<int>(i));
+  }
+  return true;
+}
+
+bool SetLimits(const ChildPlan& plan, ChildReport& report) {
+  for (size_t i = 0; i < plan.limits.size(); ++i) {
+    const ResourceLimit& limit = plan.limits[i];
+    if (::prlimit(0, static_cast<__rlimit_resource>(limit.resource), &limit.limit, nullptr) != 0) {
+      return Fail(report, Step::kLimits, static_cast<int>(i));
+    }
+  }
+  return true;
+}
+
+// Raw system calls: glibc would change all threads of the parent, too.
+bool ChangeUser(const ChildPlan& plan, ChildReport& report) {
+  for (int number = 0; plan.bounding_drops >> number != 0; ++number) {
+    if ((plan.bounding_drops >> number & 1) == 0) continue;
+    if (::prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0) {
+      return Fail(report, Step::kBoundingSet, number);
+    }
+    if (number == 63) break;
+  }
+  if (plan.groups && ::syscall(SYS_setgroups, plan.groups->size(), plan.groups->data()) != 0) {
+    return Fail(report, Step::kGroups);
+  }
+  if (plan.gid && ::syscall(SYS_setresgid, *plan.gid, *plan.gid, *plan.gid) != 0) {
+    return Fail(report, Step::kGroupId);
+  }
+  if (plan.uid) {
+    // Otherwise the change to another user takes the permitted set as well.
+    if (plan.capabilities && ::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) {
+      return Fail(report, Step::kCapabilities);
+    }
+    if (::syscall(SYS_setresuid, *plan.uid, *plan.uid, *plan.uid) != 0) {
+      return Fail(report, Step::kUserId);
+    }
+  }
+  return true;
+}
+
+bool SetUpCapabilities(const ChildPlan& plan, ChildReport& report) {
+  if (!plan.capabilities) return true;
+  const uint64_t held = *plan.capabilities;
+  const uint64_t inheritable = plan.inherit_capabilities ? held : 0;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+  for (unsigned half = 0; half < _LINUX_CAPABILITY_U32S_3; ++half) {
+    data[half].effective = static_cast<uint32_t>(held >> 32 * half);
+    data[half].permitted = static_cast<uint32_t>(held >> 32 * half);
+    data[half].inheritable = static_cast<uint32_t>(inheritable >> 32 * half);
+  }
+  if (::syscall(SYS_capset, &header, data) != 0) return Fail(report, Step::kCapabilities);
+  if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
+    return Fail(report, Step::kCapabilities);
+  }
+  for (int number = 0; number < 64; ++number) {
+    if ((inheritable >> number & 1) == 0) continue;
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) != 0) {
+      return Fail(report, Step::kCapabilities);
+    }
+  }
+  return true;
+}
+
+bool EnterWorkdir(const ChildPlan& plan, ChildReport& report) {
+  return plan.workdir == nullptr || ::chdir(plan.workdir) == 0 || Fail(report, Step::kWorkdir);
+}
+
+bool GiveUpPrivileges(const ChildPlan& plan, ChildReport& report) {
+  return !plan.no_new_privileges || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ||
+         Fail(report, Step::kNoNewPrivileges);
+}
+
+// After the change of user, which clears it.
+bool TieToParent(const ChildPlan& plan, ChildReport& report) {
+  if (plan.parent_death_signal == 0) return true;
+  if (::prctl(PR_SET_PDEATHSIG, plan.parent_death_signal, 0, 0, 0) != 0) {
+    return Fail(report, Step::kParentDeathSignal);
+  }
+  if (::getppid() == plan.parent) return true;
+  errno = ESRCH;  // it died before we asked
+  return Fail(report, Step::kParentDeathSignal);
+}
+
+void SetDisposition(int number, sighandler_t handler) {
+  const KernelSigaction action{handler, 0, nullptr, 0};
+  ::syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof(action.mask));
+}
+
+// Dispositions before the mask: what is pending then acts as on any program that has not asked for
+// anything else. SIGKILL and SIGSTOP cannot be set, which is no failure.
+bool ResetSignals(ChildReport& report) {
+  for (int number = 1; number <= kLastSignal; ++number) SetDisposition(number, SIG_DFL);
+  // A ^Z from before the exec would halt the child, and with it the parent, which waits for the
+  // exec: to ignore is to forget what is pending.
+  for (const int number : {SIGTSTP, SIGTTIN, SIGTTOU}) {
+    SetDisposition(number, SIG_IGN);
+    SetDisposition(number, SIG_DFL);
+  }
+  const uint64_t none = 0;
+  return ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof(none)) == 0 ||
+         Fail(report, Step::kSignals);
+}
+
+// Last: from here on nothing but execve is called, and after a failure write and exit_group.
+bool InstallFilter(const ChildPlan& plan, ChildReport& report) {
+  if (plan.seccomp == nullptr) return true;
+  const sock_fprog program = plan.seccomp->program();
+  return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, plan.seccomp->flags(), &program) == 0 ||
+         Fail(report, Step::kSeccomp);
+}
+
+// As execvp(3): what is not there or not for us is passed over, and "not for us" is remembered.
+bool Execute(const ChildPlan& plan, ChildReport& report) {
+  for (size_t i = 0; i < plan.candidates.size(); ++i) {
+    ::execve(plan.candidates[i], const_cast<char* const*>(plan.argv.data()),
+             const_cast<char* const*>(plan.environment.data()));
+    const bool is_first = i == 0;
+    const bool pass_over = errno == ENOENT || errno == ENOTDIR || errno == EACCES;
+    if (is_first || !pass_over || (errno == EACCES && report.error != EACCES)) {
+      Fail(report, Step::kExec, static_cast<int>(i));
+    }
+    if (!pass_over) break;
+  }
+  return false;
+}
+
+bool Prepare(ChildPlan& plan, ChildReport& report) {
+  return EnterGroup(plan, report) && MapDescriptors(plan, report) && SetLimits(plan, report) &&
+         ChangeUser(plan, report) && SetUpCapabilities(plan, report) &&
+         EnterWorkdir(plan, report) && GiveUpPrivileges(plan, report) &&
+         TieToParent(plan, report) && ResetSignals(report) && InstallFilter(plan, report);
+}
+
+}  // namespace
+
+void RunChild(ChildPlan& plan, ChildReport& report) {
+  if (Prepare(plan, report)) Execute(plan, report);
+  if (plan.report_fd >= 0) {
+    [[maybe_unused]] const ssize_t size = ::write(plan.report_fd, &report, sizeof(report));
+  }
+  ::_exit(report.step == Step::kExec && report.error == ENOENT ? kExitNotFound : kExitAgentError);
+}
+
+}  // namespace modal::process

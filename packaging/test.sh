@@ -85,15 +85,18 @@ step() {  # NAME LIMIT COMMAND…
 
 # ctest, counted test by test.
 ctest_stage() {  # NAME LIMIT ARGUMENT…
-  local name=$1 limit=$2 status=0 good bad
+  local name=$1 limit=$2 status=0 good bad skipped
   shift 2
   run_stage "$name" "$limit" ctest "$@" --output-on-failure || status=$?
   good=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#[0-9]+: .* Passed ' "$log")
-  bad=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#[0-9]+: .*\*\*\*' "$log")
+  skipped=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#[0-9]+: .*\*\*\*(Skipped|Not Run \(Disabled\))' "$log")
+  bad=$(($(grep -cE '^ *[0-9]+/[0-9]+ Test +#[0-9]+: .*\*\*\*' "$log") - skipped))
   if ((bad == 0)) && { ((status != 0)) || ((good == 0)); }; then bad=1; fi
   passed=$((passed + good))
   failed=$((failed + bad))
-  printf ': %d passed, %d failed\n' "$good" "$bad"
+  printf ': %d passed, %d failed' "$good" "$bad"
+  if ((skipped > 0)); then printf ', %d skipped (see %s)' "$skipped" "${log#"$tree"/}"; fi
+  printf '\n'
   if ((bad > 0)); then show_log; fi
 }
 

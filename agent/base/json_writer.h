@@ -4,7 +4,8 @@
 //   json.BeginObject().Key("phase").String("Serving").Key("port").Number(8000).EndObject();
 //   json.text()  ->  {"phase":"Serving","port":8000}
 //
-// Bytes that are not UTF-8 come out as U+FFFD, so that the text is valid whatever it is given.
+// Bytes that are not UTF-8 come out as U+FFFD, so that the text is valid whatever it is given, and
+// no control character comes out bare, so that it is safe to show on a terminal.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "agent/base/json_writer.h"
+#include "agent/base/utf8.h"
 
 namespace modal {
 namespace {
@@ -23,19 +24,38 @@ WallTime Now() {
   return wall;
 }
 
-// Control characters would let a program write escape sequences into an operator's terminal.
+// Control characters would let a program write escape sequences into an operator's terminal, and
+// one of eight bits takes some bytes that are not UTF-8 for such.
 void AppendPrintable(std::string& out, std::string_view text) {
-  for (const char c : text) {
-    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-    out += control && c != '\t' ? ' ' : c;
+  while (!text.empty()) {
+    const Utf8Character character = FirstCharacter(text);
+    if (!character.valid) {
+      out += kReplacementCharacter;
+    } else if (character.control && text.front() != '\t') {
+      out += ' ';
+    } else {
+      out += text.substr(0, character.length);
+    }
+    text.remove_prefix(character.length);
   }
 }
 
+bool IsOneWord(std::string_view text) {
+  if (text.empty()) return false;
+  while (!text.empty()) {
+    const Utf8Character character = FirstCharacter(text);
+    const char c = text.front();
+    if (character.control || c == ' ' || c == '"' || c == '=') return false;
+    text.remove_prefix(character.length);
+  }
+  return true;
+}
+
 void AppendTextValue(std::string& out, const std::string& value) {
-  if (value.empty() || value.find_first_of(" \t\n\"=") != std::string::npos) {
-    AppendJsonString(out, value);
-  } else {
+  if (IsOneWord(value)) {
     AppendPrintable(out, value);
+  } else {
+    AppendJsonString(out, value);
   }
 }
 

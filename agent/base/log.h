@@ -9,6 +9,7 @@
 #pragma once
 
 #include <chrono>
+#include <cmath>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -34,7 +35,9 @@ struct LogField {
       : key(key), value(value ? "true" : "false"), bare(true) {}
   template <class Number>
   requires std::is_arithmetic_v<Number> LogField(std::string_view key, Number value)
-      : key(key), value(std::to_string(value)), bare(true) {}
+      : key(key),
+        value(std::to_string(value)),
+        bare(std::isfinite(static_cast<double>(value))) {}  // JSON has no infinity
   LogField(std::string_view key, std::chrono::milliseconds value) : LogField(key, value.count()) {}
 
   std::string_view key;

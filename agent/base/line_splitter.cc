@@ -11,7 +11,10 @@ void LineSplitter::Feed(std::string_view bytes) {
     partial_ += bytes.substr(0, taken);
     bytes.remove_prefix(taken);
     if (bytes.empty()) return;
-    if (bytes.front() == '\n') bytes.remove_prefix(1);
+    if (bytes.front() == '\n') {
+      bytes.remove_prefix(1);
+      if (partial_.ends_with('\r')) partial_.pop_back();
+    }
     Emit();
   }
 }
@@ -23,7 +26,6 @@ void LineSplitter::Finish() {
 void LineSplitter::Emit() {
   std::string line;
   line.swap(partial_);
-  if (line.ends_with('\r')) line.pop_back();
   on_line_(line);
 }
 

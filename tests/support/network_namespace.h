@@ -16,6 +16,16 @@
 
 namespace modal::test {
 
+// In a new network namespace it is down.
+inline void BringUpLoopback() {
+  const UniqueFd any_socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo");
+  MODAL_CHECK(::ioctl(any_socket.get(), SIOCGIFFLAGS, &request) == 0);
+  request.ifr_flags |= IFF_UP;
+  MODAL_CHECK(::ioctl(any_socket.get(), SIOCSIFFLAGS, &request) == 0);
+}
+
 class NetworkNamespace {
  public:
   NetworkNamespace() : outside_(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
@@ -31,15 +41,6 @@ class NetworkNamespace {
   bool entered() const { return entered_; }
 
  private:
-  static void BringUpLoopback() {
-    const UniqueFd any_socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq request{};
-    std::strcpy(request.ifr_name, "lo");
-    MODAL_CHECK(::ioctl(any_socket.get(), SIOCGIFFLAGS, &request) == 0);
-    request.ifr_flags |= IFF_UP;
-    MODAL_CHECK(::ioctl(any_socket.get(), SIOCSIFFLAGS, &request) == 0);
-  }
-
   UniqueFd outside_;
   bool entered_ = false;
 };

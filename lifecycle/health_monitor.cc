@@ -27,7 +27,7 @@ void HealthMonitor::Start() {
 void HealthMonitor::Check() {
   // All local looks are taken each time: the accept queue compares with the look before.
   const std::optional<std::string> port =
-      health::CheckPortListens(table_, options_.port, options_.before, true);
+      health::CheckPortListens(table_, options_.port, options_.before, false);
   const std::optional<std::string> queue = accept_queue_.Check();
   if (port) return Done(*port);
   if (queue) return Done(*queue);

@@ -17,12 +17,6 @@ constexpr Milliseconds kStartupProbePause{50};
 // A workload that has served this long has recovered: its next restart comes quickly again.
 constexpr Milliseconds kRecovered{30000};
 
-// With nothing started by us, whoever listens is the server that we were put beside.
-class AnybodyOwns : public health::SocketOwners {
- public:
-  Answer OwnerOf(uint64_t) override { return Answer::kOurs; }
-};
-
 int64_t UnixMilliseconds() {
   return std::chrono::duration_cast<Milliseconds>(
              std::chrono::system_clock::now().time_since_epoch())
@@ -128,7 +122,6 @@ void Supervisor::EnterStartupHooks() {
 
 bool Supervisor::TakeBaseline() {
   if (attached_) {
-    anybody_ = std::make_unique<AnybodyOwns>();
     return true;
   }
   Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
@@ -207,7 +200,7 @@ void Supervisor::StartGatewaySoon() {
 void Supervisor::EnterWaitingForPort() {
   // A gateway of ours in front would make a loopback listener enough.
   health::PortWait::Options options{options_.port, false, before_};
-  health::SocketOwners& owners = anybody_ ? *anybody_ : parts_.owners;
+  health::SocketOwners& owners = attached_ ? anybody_ : parts_.owners;
   port_wait_ = std::make_unique<health::PortWait>(
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
@@ -392,7 +385,7 @@ bool Supervisor::HasDaemonised() {
   if (!workload_status_->ok() || !parts_.tree.AnythingLeftOutside(hook_sessions_)) return false;
   // While it starts, whoever is left may still open the port; later it must be holding it.
   return status_.phase == Phase::kWaitingForPort ||
-         !health::CheckPortListens(parts_.table, options_.port, before_, true);
+         !health::CheckPortListens(parts_.table, options_.port, before_, false);
 }
 
 void Supervisor::OnChildrenCollected() {

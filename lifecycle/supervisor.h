@@ -141,7 +141,7 @@ class Supervisor {
   bool ipv6_only_ = false;
   StopPlan plan_{};
   std::set<uint64_t> before_;  // listeners that stood before we started anything
-  std::unique_ptr<health::SocketOwners> anybody_;
+  health::AnySocketOwner anybody_;  // attached: whoever listens is the server
   Backoff backoff_{Milliseconds(500), Milliseconds(30000)};
   Clock::TimePoint serving_since_{};
 

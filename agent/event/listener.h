@@ -31,6 +31,7 @@ class SocketAddress {
 
   uint16_t port() const;
   bool is_ipv6() const { return storage_.ss_family == AF_INET6; }
+  bool is_tcp() const { return storage_.ss_family == AF_INET || is_ipv6(); }
   bool is_loopback() const;
   // "127.0.0.1:8001", "[::1]:8001"; an IPv4 client of a dual-stack socket is shown as IPv4.
   std::string ToString() const;
@@ -61,8 +62,8 @@ Result<SocketAddress> BoundAddress(int fd);
 // Takes connections from a listening socket, in batches, and hands them over non-blocking and
 // close-on-exec.
 //
-// When the process or the system is out of descriptors `make_room` is asked to close something; if
-// it cannot, the connection is taken on a descriptor held in reserve and handed to `shed`, which
+// When the process or the system is out of descriptors MakeRoom() is asked to close something; if
+// it cannot, the connection is taken on a descriptor held in reserve and handed to Shed(), which
 // closes it before it returns, and if even that fails, accepting pauses for a moment. It never
 // spins, and a destroyed Acceptor is silent. No callback may destroy the Acceptor.
 class Acceptor {
@@ -86,7 +87,8 @@ class Acceptor {
  private:
   Acceptor(Clock& clock, UniqueFd listener, Owner& owner);
   void OnReadable();
-  void OnOutOfDescriptors();
+  UniqueFd Accept(SocketAddress* peer);
+  bool MakeRoom();
   void Pause();
 
   Clock& clock_;

@@ -7,14 +7,16 @@
 // Back-pressure: Write() returns false when what is queued has reached the high-water mark;
 // OnDrained() follows once it has gone out. PauseBody() stops reading from the client.
 //
-// An Exchange ends when both the request has been read and the answer finished, or with OnGone()
-// when the client has vanished or was cut off (by a timeout, by Abort()). After either it must not
-// be touched. `context` belongs to the handler.
+// An Exchange ends with Send(), End() or Abort(), or with OnGone(): the client has vanished or was
+// cut off (by a timeout, a limit, bytes that are no HTTP). After that it must not be touched, and
+// its handler hears no more of it; what is left of the body is the connection's affair. No callback
+// runs inside a call to the Exchange. `context` belongs to the handler.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "agent/http/message.h"
@@ -35,8 +37,7 @@ struct ResponseHead {
 
 class Exchange {
  public:
-  explicit Exchange(ServerConnection& connection) : connection_(connection) {}
-  ~Exchange();
+  Exchange() = default;
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
@@ -45,15 +46,16 @@ class Exchange {
   // The whole answer at once.
   void Send(const Response& response);
 
-  // The answer piece by piece: Begin, any number of Write, End. Where the answer to this request
-  // has no body (HEAD, 204, 304) what is written is dropped. Writing less than was announced cuts
-  // the connection, so that it never looks like a whole answer; more than was announced is a bug.
+  // The answer piece by piece: Begin, any number of Write, End. The head waits for the first piece,
+  // so that they go out together; an empty piece sends it alone. Where the answer to this request
+  // has no body (HEAD, 204, 304) what is written is dropped. An answer that gets longer or ends
+  // shorter than was announced cuts the connection, so that it never looks like a whole one.
   void Begin(const ResponseHead& head);
   bool Write(std::string_view data);
   void End(std::span<const Header> trailers = {});
-  // An interim answer (103) before Begin.
+  // An interim answer (103) before Begin(). Not sent to HTTP/1.0.
   void Inform(int status, std::span<const Header> headers);
-  // Cuts the connection. OnGone() is not called.
+  // Cuts the connection.
   void Abort();
 
   void PauseBody();
@@ -64,17 +66,22 @@ class Exchange {
  private:
   friend class Responder;
   friend class ServerConnection;
+  friend class WholeExchanges;
 
-  ServerConnection& connection_;
+  void DetachResponder();
+  void Clear();
+
+  ServerConnection* connection_ = nullptr;
   Request request_;
   Responder* responder_ = nullptr;
+  std::string collected_;  // the body, where it is handed over whole
 };
 
 class ExchangeHandler {
  public:
   virtual ~ExchangeHandler() = default;
-  // A client that expects it is sent "100 Continue" after this, unless the answer was begun or the
-  // body paused.
+  // A client that expects it is sent "100 Continue" after this, unless the answer was begun; if the
+  // body is paused, once it is resumed.
   virtual void OnHead(Exchange& exchange) = 0;
   virtual void OnBody(Exchange& exchange, std::string_view data) = 0;
   virtual void OnRequestEnd(Exchange& exchange) = 0;

@@ -35,15 +35,14 @@ class Exchange;
 class ExchangeHandler;
 
 struct ServerOptions {
-  size_t max_head = 64 * 1024;    // request line and headers: 431, or 414 if it is the target
-  size_t max_headers = 256;       // number of headers: 431
-  uint64_t max_body = 64 * 1024;  // 413
-  size_t max_connections = 1024;  // open at the same time
-  Milliseconds header_timeout{
-      10'000};  // from the first byte of a request to the end of its head: 408
-  Milliseconds body_timeout{10'000};   // without a byte of the body: 408
-  Milliseconds idle_timeout{75'000};   // without a request: closed
-  Milliseconds write_timeout{30'000};  // the client takes nothing of the answer: closed
+  size_t max_head = 64 * 1024;          // request line and headers: 431, or 414 if it is the target
+  size_t max_headers = 256;             // number of headers: 431
+  uint64_t max_body = 64 * 1024;        // 413
+  size_t max_connections = 1024;        // open at the same time
+  Milliseconds header_timeout{10'000};  // from the first byte of a head to its last: 408
+  Milliseconds body_timeout{10'000};    // without a byte of the body: 408
+  Milliseconds idle_timeout{75'000};    // without a request: closed
+  Milliseconds write_timeout{30'000};   // the client takes nothing of the answer: closed
 };
 
 struct ServerStats {
@@ -90,8 +89,8 @@ class Server {
   Result<void> Serve(UniqueFd listener);
   // Closes the listening sockets. Connections stay.
   void StopListening();
-  // From now on answers say "Connection: close", and connections that wait for a request are
-  // closed.
+  // From now on every answer says "Connection: close". A connection that waits for a request gets
+  // that answer to one more, since it may be on its way already.
   void CloseGently();
 
   const ServerStats& stats() const;

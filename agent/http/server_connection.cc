@@ -1,0 +1,608 @@
+#include "agent/http/server_connection.h"
+
+#include <algorithm>
+
+#include "agent/base/check.h"
+
+namespace modal::http {
+namespace {
+
+constexpr size_t kReadSize = 64 * 1024;
+// While an answer is outstanding, what the client sends ahead is read up to this, so that its going
+// away is noticed.
+constexpr size_t kReadAhead = 16 * 1024;
+constexpr size_t kHighWater = 64 * 1024;
+constexpr size_t kLowWater = 16 * 1024;
+constexpr Milliseconds kLinger{2000};
+constexpr Milliseconds kStalled{1000};
+
+// Stocks: enough for what is busy at the same time, little enough to hold forever.
+constexpr size_t kSpareActives = 16;
+constexpr size_t kSpareBuffers = 16;
+constexpr size_t kSpareBufferSize = 16 * 1024;
+
+}  // namespace
+
+ServerContext::ServerContext(Clock& clock, const ServerOptions& server_options,
+                             ExchangeHandler& exchange_handler, std::time_t (*wall_time)())
+    : options(server_options),
+      handler(exchange_handler),
+      deadlines(clock, {options.idle_timeout, options.header_timeout, options.body_timeout,
+                        options.write_timeout, kLinger}),
+      read_buffer(kReadSize),
+      wall_time_(wall_time) {}
+
+std::unique_ptr<ServerContext::Active> ServerContext::TakeActive() {
+  if (spare_actives_.empty()) {
+    return std::make_unique<Active>(ParserLimits{options.max_head, options.max_headers});
+  }
+  std::unique_ptr<Active> active = std::move(spare_actives_.back());
+  spare_actives_.pop_back();
+  return active;
+}
+
+void ServerContext::GiveBack(std::unique_ptr<Active> active) {
+  if (spare_actives_.size() == kSpareActives) return;
+  active->parser.Reset();
+  spare_actives_.push_back(std::move(active));
+}
+
+std::string ServerContext::TakeBuffer() {
+  if (spare_buffers_.empty()) return {};
+  std::string buffer = std::move(spare_buffers_.back());
+  spare_buffers_.pop_back();
+  return buffer;
+}
+
+void ServerContext::GiveBack(std::string buffer) {
+  if (buffer.capacity() > kSpareBufferSize || spare_buffers_.size() == kSpareBuffers) return;
+  buffer.clear();
+  spare_buffers_.push_back(std::move(buffer));
+}
+
+std::string_view ServerContext::Date() {
+  const std::time_t now = wall_time_();
+  if (now != date_time_) {
+    date_time_ = now;
+    date_ = FormatDate(now);
+  }
+  return date_;
+}
+
+ServerConnection::ServerConnection(ServerContext& context, Owner& owner,
+                                   std::unique_ptr<event::Stream> stream)
+    : context_(context), owner_(owner), stream_(std::move(stream)) {
+  ++context_.stats.connections_open;
+  stream_->Listen(*this);
+  UpdateWaits();
+}
+
+ServerConnection::~ServerConnection() {
+  if (state_ != State::kClosed) {
+    stream_->Close();
+    SetClosed();
+  }
+  TellGone();
+}
+
+// ---- From the loop ----
+
+void ServerConnection::OnReady(event::Poller::Ready ready) {
+  if (ready.readable && !end_of_input_) Read();
+  Settle();
+}
+
+void ServerConnection::OnTurn() {
+  scheduled_ = false;
+  if (state_ == State::kClosed) {
+    TellGone();
+  } else {
+    Settle();
+  }
+}
+
+void ServerConnection::OnDeadline(size_t wait) {
+  restart_wait_ = true;
+  switch (wait) {
+    case ServerContext::kForHead:
+      ++context_.stats.connections_timed_out;
+      // Empty lines are no request; some clients end their last one with them.
+      if (!active_->parser.started()) return CloseNow();
+      Refuse({408, "request_timeout", "the request's head took too long"});
+      break;
+    case ServerContext::kForBody:
+      ++context_.stats.connections_timed_out;
+      Refuse({408, "request_timeout", "the request's body stopped coming"});
+      break;
+    case ServerContext::kForWrite:
+      ++context_.stats.connections_timed_out;
+      return Cut();
+    default:  // kForRequest, kForEnd
+      return CloseNow();
+  }
+  Settle();
+}
+
+// ---- Reading ----
+
+void ServerConnection::Read() {
+  const bool ahead = state_ == State::kRead;
+  const std::span<char> buffer(context_.read_buffer.data(), ahead ? kReadAhead : kReadSize);
+  const event::IoResult result = stream_->Read(buffer);
+  switch (result.kind) {
+    case event::IoResult::Kind::kAgain:
+      return;
+    case event::IoResult::Kind::kEnd:
+      end_of_input_ = true;
+      return;
+    case event::IoResult::Kind::kError:
+      return Cut();
+    case event::IoResult::Kind::kDone:
+      break;
+  }
+  if (state_ == State::kLingering) return;  // thrown away
+  if (state_ == State::kBody) restart_wait_ = true;
+  const std::string_view data(buffer.data(), result.size);
+  if (unread().empty()) {
+    fresh_ = data;
+  } else {
+    pending_.append(data);
+  }
+}
+
+// Everything that follows from what has changed: input is consumed, output written, the end
+// reached.
+void ServerConnection::Settle() {
+  if (state_ == State::kClosed) return;
+  settling_ = true;
+  do {
+    Consume();
+    Flush();
+    CallOnDrained();
+  } while (CanConsume() && !unread().empty());
+  if (end_of_input_ && unread().empty()) OnEndOfInput();
+  settling_ = false;
+  CloseIfFlushed();
+  KeepUnread();
+  UpdateWaits();
+}
+
+bool ServerConnection::CanConsume() const {
+  switch (state_) {
+    case State::kIdle:
+    case State::kHead:
+      return out_size() < kHighWater;
+    case State::kBody:
+      return !paused_;
+    default:
+      return false;
+  }
+}
+
+void ServerConnection::Consume() {
+  while (CanConsume()) {
+    if (state_ == State::kIdle) {
+      if (unread().empty()) return;
+      active_ = context_.TakeActive();
+      state_ = State::kHead;
+      restart_wait_ = true;
+    }
+    const RequestParser::Step step = active_->parser.Next(unread());
+    Advance(step.consumed);
+    switch (step.event) {
+      case RequestParser::Event::kMore:
+        return;
+      case RequestParser::Event::kHead:
+        OnHead();
+        break;
+      case RequestParser::Event::kBody:
+        OnBody(step.data);
+        break;
+      case RequestParser::Event::kEnd:
+        OnRequestEnd();
+        break;
+      case RequestParser::Event::kError:
+        Refuse(active_->parser.error());
+        break;
+    }
+    CompleteIfOver();
+  }
+}
+
+void ServerConnection::OnHead() {
+  state_ = State::kBody;
+  restart_wait_ = true;
+  answer_ = Answer::kNone;
+  paused_ = blocked_ = false;
+  body_read_ = 0;
+  ++context_.stats.requests;
+  Exchange& exchange = active_->exchange;
+  exchange.connection_ = this;
+  exchange.request_ = active_->parser.request();
+  const Request& request = exchange.request_;
+  keep_alive_ = request.keep_alive;
+  continue_due_ = request.expects_continue && request.has_body();
+  if (request.content_length.value_or(0) > context_.options.max_body) {
+    return Refuse({413, "body_too_large", "the request's body is too large"});
+  }
+  handler_has_it_ = true;
+  context_.handler.OnHead(exchange);
+  if (state_ == State::kBody && answer_ == Answer::kNone && !paused_) AppendContinue();
+}
+
+void ServerConnection::OnBody(std::string_view data) {
+  continue_due_ = false;
+  body_read_ += data.size();
+  if (body_read_ > context_.options.max_body) {
+    return Refuse({413, "body_too_large", "the request's body is too large"});
+  }
+  if (handler_has_it_) context_.handler.OnBody(active_->exchange, data);
+}
+
+void ServerConnection::OnRequestEnd() {
+  state_ = State::kRead;
+  active_->exchange.request_.trailers = active_->parser.trailers();
+  if (handler_has_it_) context_.handler.OnRequestEnd(active_->exchange);
+}
+
+// The client has shut its side and everything it sent has been consumed.
+void ServerConnection::OnEndOfInput() {
+  switch (state_) {
+    case State::kBody:
+      if (paused_) return;
+      TellGone();
+      if (answer_ == Answer::kBegun) return Cut();
+      [[fallthrough]];
+    case State::kIdle:
+    case State::kHead:
+      LeaveExchange();
+      state_ = State::kClosing;
+      return;
+    case State::kLingering:
+      return CloseNow();
+    default:
+      return;
+  }
+}
+
+std::string_view ServerConnection::unread() const {
+  if (!fresh_.empty()) return fresh_;
+  return std::string_view(pending_).substr(pending_taken_);
+}
+
+void ServerConnection::Advance(size_t size) {
+  if (!fresh_.empty()) {
+    fresh_.remove_prefix(size);
+  } else {
+    pending_taken_ += size;
+  }
+}
+
+void ServerConnection::KeepUnread() {
+  if (!fresh_.empty() && state_ != State::kClosed) {
+    if (pending_.capacity() == 0) pending_ = context_.TakeBuffer();
+    pending_.assign(fresh_);
+    pending_taken_ = 0;
+  } else if (pending_taken_ == pending_.size() && pending_.capacity() > 0) {
+    context_.GiveBack(std::move(pending_));
+    pending_ = {};
+    pending_taken_ = 0;
+  }
+  fresh_ = {};
+}
+
+// ---- Answering ----
+
+std::string& ServerConnection::out() {
+  if (out_.capacity() == 0) out_ = context_.TakeBuffer();
+  return out_;
+}
+
+bool ServerConnection::request_is_read() const {
+  return state_ == State::kRead || !active_->exchange.request_.has_body();
+}
+
+void ServerConnection::AppendAnswerHead(int status, std::span<const Header> headers,
+                                        std::optional<uint64_t> length) {
+  MODAL_CHECK(status >= 200 && status <= 999);
+  const Request& request = active_->exchange.request_;
+  framing_ = ChooseFraming(request, status, length.has_value());
+  body_to_write_ = length.value_or(0);
+  if (context_.closing || framing_ == BodyFraming::kUntilClose) keep_alive_ = false;
+  // The body that was to follow "100 Continue" may come or not.
+  if (continue_due_) keep_alive_ = false;
+  AppendHead(out(),
+             {status, headers, context_.Date(), framing_, length, keep_alive_, request.http_1_0});
+}
+
+void ServerConnection::AppendContinue() {
+  if (!continue_due_) return;
+  continue_due_ = false;
+  AppendInterimHead(out(), 100, {});
+}
+
+void ServerConnection::Send(const Response& response) {
+  if (IsTooLate()) {
+    handler_has_it_ = false;
+    return;
+  }
+  MODAL_CHECK(answer_ == Answer::kNone);
+  // Rather than to read a body that nobody wants.
+  if (!request_is_read()) keep_alive_ = false;
+  std::vector<Header> headers;
+  headers.reserve(response.headers.size() + 1);
+  if (!response.content_type.empty()) headers.push_back({"Content-Type", response.content_type});
+  for (const auto& [name, value] : response.headers) headers.push_back({name, value});
+  AppendAnswerHead(response.status, headers, response.body.size());
+  if (framing_ == BodyFraming::kLength) out() += response.body;
+  answer_ = Answer::kFinished;
+  AfterCall();
+}
+
+void ServerConnection::Begin(const ResponseHead& head) {
+  if (IsTooLate()) return;
+  MODAL_CHECK(answer_ == Answer::kNone);
+  AppendAnswerHead(head.status, head.headers, head.content_length);
+  answer_ = Answer::kBegun;
+}
+
+bool ServerConnection::Write(std::string_view data) {
+  if (IsTooLate()) return true;
+  MODAL_CHECK(answer_ == Answer::kBegun);
+  switch (framing_) {
+    case BodyFraming::kNone:
+      break;
+    case BodyFraming::kLength:
+      if (data.size() > body_to_write_) {
+        Cut();
+        return true;
+      }
+      body_to_write_ -= data.size();
+      out() += data;
+      break;
+    case BodyFraming::kChunked:
+      AppendChunk(out(), data);
+      break;
+    case BodyFraming::kUntilClose:
+      out() += data;
+      break;
+  }
+  AfterCall();
+  if (out_size() < kHighWater) return true;
+  blocked_ = true;
+  return false;
+}
+
+void ServerConnection::End(std::span<const Header> trailers) {
+  if (IsTooLate()) {
+    handler_has_it_ = false;
+    return;
+  }
+  MODAL_CHECK(answer_ == Answer::kBegun);
+  if (framing_ == BodyFraming::kLength && body_to_write_ > 0) return Abort();
+  if (framing_ == BodyFraming::kChunked) AppendLastChunk(out(), trailers);
+  answer_ = Answer::kFinished;
+  AfterCall();
+}
+
+void ServerConnection::Inform(int status, std::span<const Header> headers) {
+  if (IsTooLate() || active_->exchange.request_.http_1_0) return;
+  MODAL_CHECK(answer_ == Answer::kNone && status >= 100 && status < 200);
+  AppendInterimHead(out(), status, headers);
+  AfterCall();
+}
+
+void ServerConnection::Abort() {
+  handler_has_it_ = false;
+  if (state_ != State::kClosed) Cut();
+}
+
+// The client has gone, and the handler has not been told yet.
+bool ServerConnection::IsTooLate() const { return !handler_has_it_ || state_ == State::kClosed; }
+
+void ServerConnection::PauseBody() { paused_ = true; }
+
+void ServerConnection::ResumeBody() {
+  if (!paused_) return;
+  paused_ = false;
+  restart_wait_ = true;
+  if (settling_ || state_ != State::kBody) return;
+  if (answer_ == Answer::kNone) AppendContinue();
+  Schedule();
+  AfterCall();
+}
+
+// The end of every call to the Exchange.
+void ServerConnection::AfterCall() {
+  if (answer_ == Answer::kFinished) handler_has_it_ = false;
+  if (settling_ || state_ == State::kClosed) return;
+  Flush();
+  if (state_ == State::kClosed) return;
+  CompleteIfOver();
+  CloseIfFlushed();
+  if (state_ == State::kClosed) return;
+  // Consuming may call the handler.
+  if (CanConsume() && (!unread().empty() || end_of_input_ || answer_ == Answer::kFinished)) {
+    Schedule();
+  }
+  UpdateWaits();
+}
+
+void ServerConnection::Flush() {
+  while (out_size() > 0 && state_ != State::kClosed) {
+    const event::IoResult result = stream_->Write(std::string_view(out_).substr(out_sent_));
+    if (result.kind == event::IoResult::Kind::kAgain) break;
+    if (result.kind != event::IoResult::Kind::kDone) return Cut();
+    out_sent_ += result.size;
+    restart_wait_ = true;
+  }
+  if (out_size() == 0 && out_.capacity() > 0) {
+    context_.GiveBack(std::move(out_));
+    out_ = {};
+    out_sent_ = 0;
+  } else if (out_sent_ > kHighWater) {
+    out_.erase(0, out_sent_);
+    out_sent_ = 0;
+  }
+}
+
+void ServerConnection::CallOnDrained() {
+  if (!blocked_ || out_size() > kLowWater || IsTooLate()) return;
+  blocked_ = false;
+  context_.handler.OnDrained(active_->exchange);
+  CompleteIfOver();
+  Flush();
+}
+
+// The exchange is done: on to the next request, or to the end.
+void ServerConnection::CompleteIfOver() {
+  if (answer_ != Answer::kFinished) return;
+  if (state_ != State::kBody && state_ != State::kRead) return;
+  const bool read = request_is_read();
+  // What is left of the body comes first, if the client was promised that it can go on.
+  if (state_ == State::kBody && (read || keep_alive_)) {
+    paused_ = false;
+    return;
+  }
+  LeaveExchange();
+  answer_ = Answer::kNone;
+  restart_wait_ = true;
+  if (keep_alive_) {
+    state_ = State::kIdle;
+    return;
+  }
+  state_ = State::kClosing;
+  linger_ = !read || !unread().empty();
+}
+
+// ---- Ending ----
+
+// The client has broken the rules.
+void ServerConnection::Refuse(const ParseError& error) {
+  ++context_.stats.bad_requests;
+  TellGone();
+  if (answer_ == Answer::kBegun) return Cut();
+  if (answer_ == Answer::kNone) {
+    const Response response = ErrorResponse(error.status, error.error, error.message);
+    const Header type{"Content-Type", response.content_type};
+    AppendHead(out(), {error.status,
+                       {&type, 1},
+                       context_.Date(),
+                       BodyFraming::kLength,
+                       response.body.size(),
+                       false,
+                       false});
+    out() += response.body;
+  }
+  LeaveExchange();
+  state_ = State::kClosing;
+  linger_ = true;
+}
+
+void ServerConnection::TellGone() {
+  if (!handler_has_it_) return;
+  handler_has_it_ = false;
+  Exchange& exchange = active_->exchange;
+  exchange.DetachResponder();
+  context_.handler.OnGone(exchange);
+}
+
+void ServerConnection::LeaveExchange() {
+  if (!active_) return;
+  active_->exchange.Clear();
+  context_.GiveBack(std::move(active_));
+}
+
+// The connection is broken, or must look so.
+void ServerConnection::Cut() {
+  stream_->Reset();
+  SetClosed();
+  Schedule();
+}
+
+void ServerConnection::CloseIfFlushed() {
+  if (state_ != State::kClosing || out_size() > 0) return;
+  if (end_of_input_) return CloseNow();
+  if (!linger_) {
+    // Closing on bytes that were not read would reset the connection.
+    const event::IoResult result = stream_->Read(context_.read_buffer);
+    if (result.kind != event::IoResult::Kind::kDone) return CloseNow();
+  }
+  stream_->ShutdownWrite();
+  state_ = State::kLingering;
+  restart_wait_ = true;
+}
+
+void ServerConnection::CloseNow() {
+  stream_->Close();
+  SetClosed();
+  Schedule();
+}
+
+void ServerConnection::SetClosed() {
+  state_ = State::kClosed;
+  context_.deadlines.Clear(*this);
+  --context_.stats.connections_open;
+}
+
+void ServerConnection::Schedule() {
+  if (scheduled_) return;
+  scheduled_ = true;
+  owner_.Schedule(*this);
+}
+
+ServerConnection* ServerConnection::Dispensable(ServerContext& context) {
+  const Deadlines& deadlines = context.deadlines;
+  for (const auto wait :
+       {ServerContext::kForEnd, ServerContext::kForRequest, ServerContext::kForHead}) {
+    if (Entry* entry = deadlines.Oldest(wait)) return static_cast<ServerConnection*>(entry);
+  }
+  Entry* entry = deadlines.Oldest(ServerContext::kForBody, kStalled);
+  return entry != nullptr ? static_cast<ServerConnection*>(entry) : nullptr;
+}
+
+void ServerConnection::GiveWay() {
+  if (state_ == State::kLingering) return CloseNow();
+  Cut();
+}
+
+// Says what to wake us for: readiness, and time.
+void ServerConnection::UpdateWaits() {
+  if (state_ == State::kClosed) return;
+  bool read = false;
+  std::optional<size_t> wait;
+  switch (state_) {
+    case State::kIdle:
+      read = CanConsume();
+      wait = ServerContext::kForRequest;
+      break;
+    case State::kHead:
+      read = CanConsume();
+      wait = ServerContext::kForHead;
+      break;
+    case State::kBody:
+      read = CanConsume() && unread().empty();
+      if (!paused_) wait = ServerContext::kForBody;
+      break;
+    case State::kRead:
+      read = unread().size() < kReadAhead;
+      break;
+    case State::kLingering:
+      read = true;
+      wait = ServerContext::kForEnd;
+      break;
+    case State::kClosing:
+    case State::kClosed:
+      break;
+  }
+  if (out_size() > 0) wait = ServerContext::kForWrite;
+  stream_->WaitFor(read && !end_of_input_, out_size() > 0 || (blocked_ && handler_has_it_));
+  if (!wait) {
+    context_.deadlines.Clear(*this);
+  } else if (restart_wait_ || Deadlines::KindOf(*this) != wait) {
+    context_.deadlines.Set(*this, *wait);
+  }
+  restart_wait_ = false;
+}
+
+}  // namespace modal::http

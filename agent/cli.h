@@ -46,6 +46,10 @@ struct Invocation {
 Result<Invocation> ParseCommandLine(std::span<char* const> argv, char** environment,
                                     bool is_process_1);
 
+// The same, with everything that the command line does not say in `around` (is_local_run is ours).
+struct Surroundings;  // config.h
+Result<Invocation> ParseCommandLine(std::span<char* const> argv, const Surroundings& around);
+
 // Does what every mode but kServe does, prints to stdout (errors and warnings to stderr) and
 // returns the exit code: 0, or 1 for "unhealthy", "no agent answers" and "the agent cannot run
 // here".

@@ -118,7 +118,6 @@ Result<lifecycle::ListenAddress> ParseListenAddress(std::string_view text,
     if (address == "*") address = "0.0.0.0";
     if (!IsNumeric(AF_INET, address)) return NotAnAddress();
   }
-  if (port == "0") return lifecycle::ListenAddress{address, 0};
   const Result<uint16_t> number = ParsePort(port);
   if (!number && (port.empty() || !std::all_of(port.begin(), port.end(), IsDigit))) {
     return NotAnAddress();

@@ -27,7 +27,7 @@ Result<std::optional<Milliseconds>> ParseDurationOrOff(std::string_view text);
 // 1 to 65535.
 Result<uint16_t> ParsePort(std::string_view text);
 // "[ADDR:]PORT" with a numeric address: "8001", "127.0.0.1:8001", "[::1]:8001". Without ADDR it is
-// `any_address`. Port 0 is any that is free.
+// `any_address`.
 Result<lifecycle::ListenAddress> ParseListenAddress(std::string_view text,
                                                     std::string_view any_address);
 

@@ -1,0 +1,123 @@
+#include "agent/cli.h"
+
+#include <unistd.h>
+
+#include <array>
+
+#include "agent/base/exit_status.h"
+#include "agent/base/strings.h"
+#include "agent/cli_help.h"
+#include "agent/cli_options.h"
+#include "agent/cli_words.h"
+#include "agent/config.h"
+
+namespace modal {
+namespace {
+
+struct SubcommandMode {
+  std::string_view name;
+  Mode mode;
+};
+
+Mode ModeOf(std::string_view subcommand) {
+  constexpr std::array kModes{
+      SubcommandMode{"health", Mode::kHealth},   SubcommandMode{"status", Mode::kStatus},
+      SubcommandMode{"drain", Mode::kDrain},     SubcommandMode{"reload", Mode::kReload},
+      SubcommandMode{"check", Mode::kCheck},     SubcommandMode{"config", Mode::kConfig},
+      SubcommandMode{"version", Mode::kVersion},
+  };
+  for (const SubcommandMode& one : kModes) {
+    if (one.name == subcommand) return one.mode;
+  }
+  return Mode::kServe;
+}
+
+// What talks to an agent needs to know no more than where it answers.
+Result<void> FillControl(const Configuration& configuration, Invocation& invocation) {
+  Draft draft;
+  Result<void> applied = ApplySetting(configuration, configuration["control"], draft);
+  if (applied) invocation.options.control = std::move(draft.options.control);
+  return applied;
+}
+
+Result<void> FillOptions(const Configuration& configuration, const Surroundings& around,
+                         Invocation& invocation) {
+  invocation.warnings = configuration.warnings();
+  Result<Draft> draft = MakeOptions(configuration, around, invocation.warnings);
+  if (!draft) return std::move(draft.error());
+  std::vector<std::string> command = std::move(invocation.options.command);
+  invocation.options = std::move(draft->options);
+  invocation.options.command = std::move(command);
+  invocation.log_level = draft->log_level;
+  invocation.log_format =
+      draft->log_format.value_or(around.stderr_is_terminal ? LogFormat::kText : LogFormat::kJson);
+  return {};
+}
+
+Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
+  CommandWords split = SplitWords(words);
+  Result<ParsedOptions> parsed = ParseOptionWords(split);
+  if (!parsed) return std::move(parsed.error());
+
+  Invocation invocation;
+  invocation.mode = ModeOf(split.subcommand);
+  invocation.json = parsed->json;
+  if (parsed->help) {
+    invocation.mode = Mode::kHelp;
+    invocation.text = HelpText(split.subcommand);
+    return invocation;
+  }
+  if (parsed->version) invocation.mode = Mode::kVersion;
+  if (invocation.mode != Mode::kServe && !split.command.empty()) {
+    return Error(Concat("`modal-agent ", split.subcommand, "` takes no COMMAND, and got ",
+                        ShellJoin(split.command)));
+  }
+  if (invocation.mode == Mode::kVersion) {
+    invocation.text = invocation.json ? VersionJson() : VersionText();
+    return invocation;
+  }
+
+  around.is_local_run = split.subcommand == "run" && !around.is_process_1;
+  const Result<Configuration> configuration = Configuration::Gather(parsed->flags, around);
+  if (!configuration) return configuration.error();
+  if (invocation.mode != Mode::kServe && invocation.mode != Mode::kConfig) {
+    if (Result<void> filled = FillControl(*configuration, invocation); !filled) {
+      return std::move(filled.error());
+    }
+    return invocation;
+  }
+
+  invocation.options.command = std::move(split.command);
+  if (Result<void> filled = FillOptions(*configuration, around, invocation); !filled) {
+    return std::move(filled.error());
+  }
+  const lifecycle::Options& options = invocation.options;
+  if (split.subcommand == "run" && options.command.empty() && options.on_enter.empty()) {
+    return Error("`modal-agent run` needs a COMMAND, as in modal-agent run ./server");
+  }
+  if (invocation.mode == Mode::kConfig) {
+    invocation.text =
+        invocation.json ? ConfigReportJson(*configuration) : ConfigReport(*configuration);
+  }
+  return invocation;
+}
+
+}  // namespace
+
+Result<Invocation> ParseCommandLine(std::span<char* const> argv, const Surroundings& around) {
+  // execve(2) may be called with no name at all.
+  Result<Invocation> parsed = Parse(argv.subspan(argv.empty() ? 0 : 1), around);
+  if (!parsed) return std::move(parsed.error()).WithExitCode(kExitAgentError);
+  return parsed;
+}
+
+Result<Invocation> ParseCommandLine(std::span<char* const> argv, char** environment,
+                                    bool is_process_1) {
+  Surroundings around;
+  around.environment = environment;
+  around.is_process_1 = is_process_1;
+  around.stderr_is_terminal = ::isatty(STDERR_FILENO) == 1;
+  return ParseCommandLine(argv, around);
+}
+
+}  // namespace modal

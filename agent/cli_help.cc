@@ -1,0 +1,224 @@
+#include "agent/cli_help.h"
+
+#include <array>
+#include <vector>
+
+#include "agent/base/json_writer.h"
+#include "agent/base/strings.h"
+#include "agent/cli_options.h"
+#include "agent/settings.h"
+
+namespace modal {
+namespace {
+
+constexpr size_t kWidth = 80;
+constexpr size_t kColumn = 30;  // where the explanations begin
+
+constexpr std::string_view kHead =
+    R"(modal-agent: process 1 for containers that serve HTTP. It runs startup hooks,
+starts a server, waits for its port, checks its health, drains and stops it.
+
+Usage:
+  modal-agent [OPTIONS] [--] [COMMAND...]      in a container, as process 1
+  modal-agent run [OPTIONS] [--] COMMAND...    on a laptop
+  modal-agent SUBCOMMAND [OPTIONS]
+
+Options end at -- or at the first word that is none; everything after is
+COMMAND, untouched. Without COMMAND a hook starts the server, or one is there.
+
+Examples:
+  modal-agent --port 8000 --startup-timeout 5 -- ./server
+  modal-agent run --health-path /healthz python3 -m http.server 8000
+  modal-agent --on-enter './migrate --all' --user app ./server
+
+Subcommands (modal-agent SUBCOMMAND --help says more):
+  health     exit with 0 if the server here is well, for Docker's HEALTHCHECK
+  status     what the agent here is doing, and how long each phase took
+  drain      take no new requests; the stop signal still ends the container
+  reload     read the settings again
+  check      what this container permits
+  config     every setting with its value and where that comes from
+  version    version and build
+)";
+
+constexpr std::string_view kTail = R"(
+Each option is also a variable (--startup-timeout 5 is
+MODAL_AGENT_STARTUP_TIMEOUT=5) and a line of the config file
+(startup-timeout = 5). Flag counts over environment over file over default.
+Repeatable ones (*) stand there on lines of their own. A DURATION is 5, 5s,
+250ms, 2m or 1h.
+
+Exit codes: the server's own; 128+N if signal N ended it; 120 a hook failed; 121
+unhealthy; 124 the port did not open in time; 125 the agent's own error or a bad
+setting; 126 COMMAND cannot be executed; 127 COMMAND was not found.
+)";
+
+struct SubcommandHelp {
+  std::string_view name;
+  std::string_view text;
+};
+
+constexpr std::array kSubcommandHelp{
+    SubcommandHelp{"health", R"(Says whether the server in this container is well.
+
+Exits with 0 if it is serving and healthy and with 1 if not, or if no agent
+answers within 5 s:
+
+  HEALTHCHECK CMD ["/modal-agent", "health"]
+)"},
+    SubcommandHelp{"status",
+                   R"(Says what the agent in this container is doing: its phase, the server and its
+port, health checks, and how long each phase took. Exits with 1 if no agent
+answers.
+)"},
+    SubcommandHelp{"drain",
+                   R"(Makes the agent in this container say that it is not ready (/readyz), so that
+no new requests are sent here. It goes on until SIGTERM. Exits with 1 if no
+agent answers.
+)"},
+    SubcommandHelp{
+        "reload",
+        R"(Makes the agent in this container read its settings again. Health, hook and stop
+settings change at once; ports, user and environment at the next start. If a
+setting is bad, all old ones stay in force and the exit code is 1.
+)"},
+    SubcommandHelp{
+        "check", R"(Shows what this container permits, and what that means for the agent: process 1,
+/proc, capabilities, seccomp, limits, a folder for the control socket, CRIU.
+Exits with 0 if the agent can run here, else with 1.
+)"},
+    SubcommandHelp{"config",
+                   R"(Shows every setting with its value and where that comes from, in the format of
+the config file. Takes all options of `modal-agent` and checks them: the exit
+code is 125 if the agent would not start with them. Values of --env are not
+shown.
+)"},
+    SubcommandHelp{"version", R"(Shows version and build.
+)"},
+};
+
+std::string_view TextOf(std::string_view subcommand) {
+  for (const SubcommandHelp& one : kSubcommandHelp) {
+    if (one.name == subcommand) return one.text;
+  }
+  return {};
+}
+
+// Appends `text` in words from column kColumn on; the line so far is `used` wide.
+void AppendWrapped(std::string& out, size_t used, std::string_view text) {
+  size_t column = used;
+  if (column + 2 > kColumn) {
+    out += '\n';
+    column = 0;
+  }
+  bool first = true;
+  for (const std::string& word : Split(text, ' ')) {
+    if (first) {
+      out.append(kColumn - column, ' ');
+      column = kColumn;
+    } else if (column + 1 + word.size() > kWidth) {
+      out += '\n';
+      out.append(kColumn, ' ');
+      column = kColumn;
+    } else {
+      out += ' ';
+      ++column;
+    }
+    out += word;
+    column += word.size();
+    first = false;
+  }
+  out += '\n';
+}
+
+void AppendOption(std::string& out, std::string_view option, std::string_view text) {
+  out += "  ";
+  out += option;
+  AppendWrapped(out, 2 + option.size(), text);
+}
+
+void AppendSetting(std::string& out, const Setting& setting) {
+  std::string option = Concat("--", setting.name);
+  if (!setting.value_name.empty()) option += Concat(" ", setting.value_name);
+  if (setting.form == ValueForm::kRepeated) option += " *";
+  std::string text(setting.help);
+  const bool has_default = !setting.unset.empty() && setting.form != ValueForm::kSwitch;
+  if (has_default) text += Concat(" [", setting.unset, "]");
+  AppendOption(out, option, text);
+}
+
+void AppendSettings(std::string& out, std::string_view subcommand) {
+  for (int group = 0; group < kSettingGroupCount; ++group) {
+    const auto wanted = static_cast<SettingGroup>(group);
+    bool any = false;
+    for (const Setting& setting : AllSettings()) {
+      if (setting.group != wanted || !TakesSetting(subcommand, setting)) continue;
+      if (!any) out += Concat("\n", SettingGroupTitle(wanted), ":\n");
+      any = true;
+      AppendSetting(out, setting);
+    }
+  }
+}
+
+std::string Compiler() {
+#if defined(__clang__)
+  return Concat("clang ", __clang_major__, ".", __clang_minor__);
+#else
+  return Concat("gcc ", __GNUC__, ".", __GNUC_MINOR__);
+#endif
+}
+
+std::string_view Architecture() {
+#if defined(__x86_64__)
+  return "x86_64";
+#elif defined(__aarch64__)
+  return "aarch64";
+#else
+  return "another architecture";
+#endif
+}
+
+// The newest of what we cannot do without: memfd seals that keep readers from writing
+// (F_SEAL_FUTURE_WRITE).
+constexpr std::string_view kOldestKernel = "5.1";
+
+}  // namespace
+
+std::string HelpText(std::string_view subcommand) {
+  std::string out;
+  if (subcommand.empty() || subcommand == "run") {
+    out = kHead;
+    AppendSettings(out, subcommand);
+    AppendOption(out, "-h, --help", "this text");
+    AppendOption(out, "--version", "version and build");
+    return out += kTail;
+  }
+  out = Concat("modal-agent ", subcommand, " [OPTIONS]\n\n", TextOf(subcommand), "\nOptions:\n");
+  if (TakesJson(subcommand)) AppendOption(out, "--json", "print JSON, for programs");
+  AppendOption(out, "-h, --help", "this text");
+  if (subcommand == "config") {
+    out += "\nand those of `modal-agent`, see modal-agent --help\n";
+  } else {
+    for (const Setting& setting : AllSettings()) {
+      if (TakesSetting(subcommand, setting)) AppendSetting(out, setting);
+    }
+  }
+  return out;
+}
+
+std::string VersionText() {
+  return Concat("modal-agent " MODAL_VERSION " (", Architecture(), ", ", Compiler(),
+                "); needs Linux ", kOldestKernel, " or newer\n");
+}
+
+std::string VersionJson() {
+  JsonWriter json;
+  json.BeginObject().Key("version").String(MODAL_VERSION);
+  json.Key("architecture").String(Architecture());
+  json.Key("compiler").String(Compiler());
+  json.Key("oldest_kernel").String(kOldestKernel);
+  json.EndObject();
+  return json.Take() + "\n";
+}
+
+}  // namespace modal

@@ -1,0 +1,28 @@
+// The option words, parsed: which flags were used, with which values. The only place that knows
+// the library for it.
+#pragma once
+
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/cli_words.h"
+#include "agent/config.h"
+
+namespace modal {
+
+struct ParsedOptions {
+  std::vector<FlagUse> flags;
+  bool json = false;
+  bool help = false;
+  bool version = false;
+};
+
+// An Error names the option: one that is unknown (with the nearest), that this subcommand does not
+// take, or that lacks its value.
+Result<ParsedOptions> ParseOptionWords(const CommandWords& words);
+
+// Whether this subcommand (empty: none) takes that setting; likewise --json.
+bool TakesSetting(std::string_view subcommand, const Setting& setting);
+bool TakesJson(std::string_view subcommand);
+
+}  // namespace modal

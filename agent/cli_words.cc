@@ -1,0 +1,72 @@
+#include "agent/cli_words.h"
+
+#include <algorithm>
+#include <array>
+
+#include "agent/settings.h"
+
+namespace modal {
+namespace {
+
+constexpr std::array<std::string_view, 8> kSubcommands{"run",    "health", "status", "drain",
+                                                       "reload", "check",  "config", "version"};
+
+bool TakesNoValue(std::string_view option) {
+  return option == "-h" || option == "--help" || option == "--version" || option == "--json";
+}
+
+// Appends the option at `at` and the value that belongs to it; returns how many words that took, 0
+// if it is unknown or its value is missing.
+size_t TakeOption(std::span<char* const> words, size_t at, std::vector<std::string>& to) {
+  const std::string_view word = words[at];
+  const size_t equals = word.find('=');
+  if (equals == word.size() - 1) {
+    to.emplace_back(word.substr(0, equals));
+    to.emplace_back();
+    return 1;
+  }
+  to.emplace_back(word);
+  if (equals != std::string_view::npos || TakesNoValue(word)) return 1;
+
+  const Setting* setting = word.starts_with("--") ? FindSetting(word.substr(2)) : nullptr;
+  if (!setting) return 0;
+  if (setting->form == ValueForm::kSwitch) {
+    to.emplace_back("true");
+    return 1;
+  }
+  // "--user --port 80" has forgotten the user; a value like that is written --user=--port.
+  if (at + 1 == words.size() || std::string_view(words[at + 1]).starts_with("--")) return 0;
+  to.emplace_back(words[at + 1]);
+  return 2;
+}
+
+}  // namespace
+
+std::span<const std::string_view> Subcommands() { return kSubcommands; }
+
+CommandWords SplitWords(std::span<char* const> words) {
+  CommandWords split;
+  size_t at = 0;
+  if (!words.empty()) {
+    const auto* const found = std::find(kSubcommands.begin(), kSubcommands.end(), words[0]);
+    if (found != kSubcommands.end()) {
+      split.subcommand = *found;
+      at = 1;
+    }
+  }
+  while (at < words.size()) {
+    const std::string_view word = words[at];
+    if (word == "--") {
+      ++at;
+      break;
+    }
+    if (word == "-" || !word.starts_with('-')) break;
+    const size_t taken = TakeOption(words, at, split.options);
+    if (taken == 0) return split;
+    at += taken;
+  }
+  split.command.assign(words.begin() + static_cast<ptrdiff_t>(at), words.end());
+  return split;
+}
+
+}  // namespace modal

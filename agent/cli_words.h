@@ -1,0 +1,30 @@
+// Where the options end and COMMAND begins. Pure.
+//
+// Options end at `--` or at the first word that is none; everything after is COMMAND, untouched. To
+// tell a value from COMMAND's first word one must know which options take one: the table does.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace modal {
+
+struct CommandWords {
+  std::string_view subcommand;  // "run", "health" ...; empty: none
+  // The options as they were given, except that each stands with its value in a word of its own
+  // where that is empty ("--user=" is "--user", "") or may be left out ("--no-new-privs" is
+  // "--no-new-privs", "true"). After an unknown option, or one whose value is missing, nothing
+  // follows.
+  std::vector<std::string> options;
+  std::vector<std::string> command;
+};
+
+// `words` without the program's name.
+CommandWords SplitWords(std::span<char* const> words);
+
+// The words that are subcommands in first place.
+std::span<const std::string_view> Subcommands();
+
+}  // namespace modal

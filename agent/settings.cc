@@ -1,0 +1,274 @@
+#include "agent/settings.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "agent/base/strings.h"
+#include "agent/env_file.h"
+#include "agent/process/capabilities.h"
+#include "agent/process/resource_limits.h"
+#include "agent/settings_values.h"
+#include "agent/workload_environment.h"
+
+namespace modal {
+namespace {
+
+using enum SettingGroup;
+using enum ValueForm;
+
+// Moves the value out of `parsed`, or passes its error on.
+template <class T, class To>
+Result<void> Take(Result<T> parsed, To& to) {
+  if (!parsed) return std::move(parsed.error());
+  to = *std::move(parsed);
+  return {};
+}
+
+Result<void> TakeFolder(const std::string& path, std::string& to) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return Error(::strerror(errno));
+  if (!S_ISDIR(info.st_mode)) return Error("not a folder");
+  to = path;
+  return {};
+}
+
+// The workload may have another working directory than we, and gets this path too.
+Result<void> TakeControl(const std::string& path, std::string& to) {
+  to = path;
+  if (path.starts_with('/')) return {};
+  char here[4096];
+  if (!::getcwd(here, sizeof here)) return Error::FromErrno("working directory", errno);
+  to = Concat(here, "/", path);
+  return {};
+}
+
+Result<void> TakeHooksDir(const std::string& path, std::string& to) {
+  if (path == "off") {
+    to.clear();
+    return {};
+  }
+  to = path;
+  return {};
+}
+
+Result<void> TakeLogFormat(Draft& draft, const std::string& value) {
+  constexpr std::array<std::string_view, 3> kFormats{"auto", "text", "json"};
+  const Result<size_t> choice = ParseChoice(value, kFormats);
+  if (!choice) return choice.error();
+  if (*choice == 0) {
+    draft.log_format.reset();
+  } else {
+    draft.log_format = *choice == 1 ? LogFormat::kText : LogFormat::kJson;
+  }
+  return {};
+}
+
+Result<void> TakeLogLevel(Draft& draft, const std::string& value) {
+  constexpr std::array<std::string_view, 4> kLevels{"debug", "info", "warn", "error"};
+  const Result<size_t> choice = ParseChoice(value, kLevels);
+  if (!choice) return choice.error();
+  draft.log_level = static_cast<LogLevel>(*choice);
+  return {};
+}
+
+Result<void> TakeAdmin(Draft& draft, const std::string& value) {
+  if (value == "off") {
+    draft.options.admin.reset();
+    return {};
+  }
+  Result<lifecycle::ListenAddress> address = ParseListenAddress(value, draft.any_address);
+  if (!address) return Error(address.error().message() + ", or off");
+  draft.options.admin = *std::move(address);
+  return {};
+}
+
+Result<void> TakeRestart(Draft& draft, const std::string& value) {
+  constexpr std::array<std::string_view, 2> kChoices{"no", "on-failure"};
+  const Result<size_t> choice = ParseChoice(value, kChoices);
+  if (!choice) return choice.error();
+  draft.options.restart = *choice == 0 ? lifecycle::Restart::kNo : lifecycle::Restart::kOnFailure;
+  return {};
+}
+
+Result<void> TakeExitCodes(Draft& draft, const std::string& value) {
+  const Result<std::vector<int>> codes = ParseExitCodes(value);
+  if (!codes) return codes.error();
+  std::vector<int>& all = draft.options.success_exit_codes;
+  all.insert(all.end(), codes->begin(), codes->end());
+  return {};
+}
+
+Result<void> TakeEnv(Draft& draft, const std::string& value) {
+  const Result<EnvironmentEntry> entry = ParseEnvironmentEntry(value);
+  if (!entry) return entry.error();
+  draft.env.push_back(value);
+  return {};
+}
+
+Result<void> TakeLimit(Draft& draft, const std::string& value) {
+  const Result<process::ResourceLimit> limit = process::ParseResourceLimit(value);
+  if (!limit) return limit.error();
+  draft.options.limits.push_back(*limit);
+  return {};
+}
+
+Result<void> TakeCapabilities(Draft& draft, const std::string& value) {
+  const Result<uint64_t> kept = process::ParseCapabilities(value);
+  if (!kept) return kept.error();
+  draft.options.capabilities = draft.options.capabilities.value_or(0) | *kept;
+  return {};
+}
+
+// clang-format off
+constexpr std::array kSettings{
+    Setting{"port", kPorts, kSingle, false, "PORT", "8000",
+            "the application port, which the server must open where the outside can reach it; "
+            "set as PORT for the server. $PORT, if set, is the default",
+            [](Draft& d, const std::string& v) { return Take(ParsePort(v), d.options.port); }},
+    Setting{"admin", kPorts, kSingle, false, "[ADDR:]PORT", "0.0.0.0:8001",
+            "where /livez, /startupz, /readyz, /status and /metrics are served, or off; "
+            "127.0.0.1:8001 under `run`",
+            TakeAdmin},
+    Setting{"control", kPorts, kSingle, false, "PATH", "",
+            "the socket that the subcommands talk to; without it the first that works of "
+            "/run/modal-agent/control.sock, $XDG_RUNTIME_DIR/modal-agent/control.sock and "
+            "/tmp/modal-agent-UID/control.sock",
+            [](Draft& d, const std::string& v) { return TakeControl(v, d.options.control); }},
+
+    Setting{"on-enter", kStart, kRepeated, false, "CMD", "",
+            "startup hook, run before COMMAND starts; if it fails, so does the start",
+            [](Draft& d, const std::string& v) { d.options.on_enter.push_back(v); return Result<void>(); }},
+    Setting{"on-exit", kStart, kRepeated, false, "CMD", "",
+            "exit handler, run when the server is stopped or has ended",
+            [](Draft& d, const std::string& v) { d.options.on_exit.push_back(v); return Result<void>(); }},
+    Setting{"hooks-dir", kStart, kSingle, false, "DIR", "/etc/modal-agent/hooks.d",
+            "executables in DIR/enter and DIR/exit are hooks too and run first, in name order; "
+            "or off",
+            [](Draft& d, const std::string& v) { return TakeHooksDir(v, d.options.hooks_dir); }},
+    Setting{"hook-timeout", kStart, kSingle, false, "DURATION", "10m",
+            "the longest that one hook may take",
+            [](Draft& d, const std::string& v) { return Take(ParseDurationAboveZero(v), d.options.hook_timeout); }},
+    Setting{"startup-timeout", kStart, kSingle, false, "DURATION", "5s",
+            "the longest from the end of the hooks to the open port",
+            [](Draft& d, const std::string& v) { return Take(ParseDurationAboveZero(v), d.options.startup_timeout); }},
+
+    Setting{"health-path", kHealth, kSingle, false, "/PATH", "",
+            "must answer GET with 2xx or 3xx, at the start and at every check; without it the "
+            "port alone is checked",
+            [](Draft& d, const std::string& v) { return Take(ParseHttpPath(v), d.options.health_path); }},
+    Setting{"health-interval", kHealth, kSingle, false, "DURATION", "10s",
+            "from one check to the next",
+            [](Draft& d, const std::string& v) { return Take(ParseDurationAboveZero(v), d.options.health_interval); }},
+    Setting{"health-timeout", kHealth, kSingle, false, "DURATION", "2s",
+            "the longest that an answer may take",
+            [](Draft& d, const std::string& v) { return Take(ParseDurationAboveZero(v), d.options.health_timeout); }},
+    Setting{"health-threshold", kHealth, kSingle, false, "COUNT", "3",
+            "failures in a row that make the server unhealthy: it is drained and stopped",
+            [](Draft& d, const std::string& v) { return Take(ParseCount(v), d.options.health_threshold); }},
+    Setting{"restart", kHealth, kSingle, false, "WHEN", "no",
+            "no, or on-failure: start a server that failed or is unhealthy again, after 0.5 s "
+            "at first and up to 30 s",
+            TakeRestart},
+
+    Setting{"drain-delay", kStop, kSingle, false, "DURATION", "0",
+            "on SIGTERM, how long requests are still taken after /readyz says no",
+            [](Draft& d, const std::string& v) { return Take(ParseDuration(v), d.options.drain_delay); }},
+    Setting{"exit-grace-period", kStop, kSingle, false, "DURATION", "5s",
+            "the longest that requests in flight may take to finish",
+            [](Draft& d, const std::string& v) { return Take(ParseDuration(v), d.options.exit_grace_period); }},
+    Setting{"stop-timeout", kStop, kSingle, false, "DURATION", "30s",
+            "from the stop signal, and the start of the exit handlers, to SIGKILL",
+            [](Draft& d, const std::string& v) { return Take(ParseDuration(v), d.options.stop_timeout); }},
+    Setting{"stop-budget", kStop, kSingle, false, "DURATION", "off",
+            "caps all of the above together, scaling each down in proportion; set it a little "
+            "below what the platform grants (Docker 10 s, Kubernetes 30 s)",
+            [](Draft& d, const std::string& v) { return Take(ParseDurationOrOff(v), d.options.stop_budget); }},
+    Setting{"stop-signal", kStop, kSingle, false, "SIGNAL", "TERM",
+            "what the server is sent to stop",
+            [](Draft& d, const std::string& v) { return Take(ParseSignal(v), d.options.stop_signal); }},
+    Setting{"success-exit-codes", kStop, kRepeated, false, "CODE,...", "",
+            "exit codes that count as 0 after a requested stop, such as 143",
+            TakeExitCodes},
+
+    Setting{"user", kWorkload, kSingle, false, "USER[:GROUP]", "",
+            "run hooks and server as this user (name or number)",
+            [](Draft& d, const std::string& v) { d.user = v; return Result<void>(); }},
+    Setting{"group", kWorkload, kSingle, false, "GROUP", "",
+            "and as this group",
+            [](Draft& d, const std::string& v) { d.group = v; return Result<void>(); }},
+    Setting{"workdir", kWorkload, kSingle, false, "DIR", "",
+            "and in this folder",
+            [](Draft& d, const std::string& v) { return TakeFolder(v, d.options.workdir); }},
+    Setting{"env", kWorkload, kRepeated, true, "NAME[=VALUE]", "",
+            "set a variable for them; NAME alone takes over the agent's own",
+            TakeEnv},
+    Setting{"env-file", kWorkload, kRepeated, false, "FILE", "",
+            "the same from a file of NAME=VALUE lines, as for `docker run --env-file`; --env "
+            "counts more",
+            [](Draft& d, const std::string& v) { d.env_files.push_back(v); return Result<void>(); }},
+    Setting{"rlimit", kWorkload, kRepeated, false, "NAME=SOFT[:HARD]", "",
+            "a resource limit for them, such as nofile=1024:65536",
+            TakeLimit},
+
+    Setting{"no-new-privs", kConfinement, kSwitch, false, "", "false",
+            "set-user-ID programs and file capabilities give them nothing",
+            [](Draft& d, const std::string& v) { return Take(ParseSwitch(v), d.options.no_new_privileges); }},
+    Setting{"cap-keep", kConfinement, kRepeated, false, "CAP,...", "",
+            "capabilities they keep, such as NET_BIND_SERVICE, or none; all others are dropped",
+            TakeCapabilities},
+    Setting{"seccomp-profile", kConfinement, kSingle, false, "FILE", "unconfined",
+            "a profile in Docker's JSON format, default (the built-in one) or unconfined; "
+            "implies no-new-privs",
+            [](Draft& d, const std::string& v) { d.seccomp_profile = v; return Result<void>(); }},
+
+    Setting{"config", kGeneral, kSingle, false, "FILE", "/etc/modal-agent/config",
+            "read settings from FILE, or off; the default may be missing",
+            [](Draft&, const std::string&) { return Result<void>(); }},
+    Setting{"log-format", kGeneral, kSingle, false, "FORMAT", "auto",
+            "text, json, or auto: text if stderr is a terminal",
+            TakeLogFormat},
+    Setting{"log-level", kGeneral, kSingle, false, "LEVEL", "info",
+            "the least that is logged: debug, info, warn or error",
+            TakeLogLevel},
+};
+// clang-format on
+
+}  // namespace
+
+std::string_view SettingGroupTitle(SettingGroup group) {
+  constexpr std::array<std::string_view, kSettingGroupCount> kTitles{
+      "Ports", "Start", "Health", "Drain and stop", "Hooks and server", "Confinement", "General"};
+  return kTitles[static_cast<size_t>(group)];
+}
+
+std::span<const Setting> AllSettings() { return kSettings; }
+
+const Setting* FindSetting(std::string_view name) {
+  const auto* const found = std::find_if(kSettings.begin(), kSettings.end(),
+                                         [name](const Setting& one) { return one.name == name; });
+  return found == kSettings.end() ? nullptr : found;
+}
+
+std::string VariableName(const Setting& setting) {
+  std::string variable(kVariablePrefix);
+  for (const char c : setting.name) {
+    variable += c == '-' ? '_' : static_cast<char>(c - 'a' + 'A');
+  }
+  return variable;
+}
+
+const Setting* FindByVariable(std::string_view variable) {
+  if (!variable.starts_with(kVariablePrefix)) return nullptr;
+  std::string name;
+  for (const char c : variable.substr(kVariablePrefix.size())) {
+    if ((c < 'A' || c > 'Z') && c != '_') return nullptr;
+    name += c == '_' ? '-' : static_cast<char>(c - 'A' + 'a');
+  }
+  return FindSetting(name);
+}
+
+}  // namespace modal

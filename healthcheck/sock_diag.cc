@@ -14,7 +14,7 @@ namespace modal::health {
 namespace {
 
 // A part of a dump is never larger than 32 KiB (netlink_dump() in the kernel).
-constexpr size_t kBufferSize = 32 * 1024;
+constexpr size_t kBufferSize = 32768;
 constexpr int kReadings = 4;
 
 struct Request {

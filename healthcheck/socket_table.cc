@@ -48,6 +48,8 @@ bool IsLasting(int code) {
   }
 }
 
+constexpr size_t kLeastRoom = 8192;
+
 Result<std::string> ReadWhole(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return Error::FromErrno(Concat("open ", path), errno);
@@ -55,7 +57,7 @@ Result<std::string> ReadWhole(const std::string& path) {
   size_t size = 0;
   for (;;) {
     // The kernel hands out whole lines, as many as fit.
-    if (text.size() - size < 16 * 1024) text.resize(std::max<size_t>(32 * 1024, 2 * text.size()));
+    if (text.size() - size < kLeastRoom) text.resize(2 * (text.size() + kLeastRoom));
     const ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Error::FromErrno(Concat("read ", path), errno);

@@ -95,6 +95,7 @@ int Serve(const char* stamp_path, const char* wait) {
 // What becomes process 1 of the new namespaces.
 [[noreturn]] void RunAgent(const std::vector<std::string>& command, int log) {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   // Whatever happens to us, nothing stays behind.
@@ -219,7 +220,7 @@ Result<Nanoseconds> MeasureOnce(const Settings& settings, const std::string& sel
   stamp.Set(0);
   Result<EnclosedAgent> agent = EnclosedAgent::Start(command);
   if (!agent) return std::move(agent.error());
-  const Result<Nanoseconds> serving = agent->AwaitServing();
+  Result<Nanoseconds> serving = agent->AwaitServing();
   if (!serving) return serving;
   if (stamp.Get() == 0) return Error("Serving, but the port is not open yet");
   return *serving - stamp.Get();

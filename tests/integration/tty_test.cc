@@ -1,0 +1,171 @@
+// A person at a terminal: job control, ^C, ^Z, and a shell as COMMAND.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+
+#include "tests/support/agent_process.h"
+
+namespace modal::test {
+namespace {
+
+using Stream = AgentOptions::Stream;
+
+constexpr const char* kControlC = "\x03";
+constexpr const char* kControlD = "\x04";
+constexpr const char* kControlZ = "\x1a";
+
+// Input and output are the terminal; the log is read through a pipe.
+AgentOptions OnTerminal(std::vector<std::string> arguments) {
+  AgentOptions options = With(std::move(arguments));
+  options.standard_input = options.standard_output = Stream::kTerminal;
+  options.environment = {"TERM=dumb", "PS1=ready> "};
+  return options;
+}
+
+bool IsStopped(const AgentProcess& agent, const std::string& command) {
+  const std::vector<ProcessSeen> found = agent.Processes(command);
+  return !found.empty() && std::all_of(found.begin(), found.end(),
+                                       [](const ProcessSeen& one) { return one.state == 'T'; });
+}
+
+TEST_CASE("what is typed reaches the workload, and its end of input ends it") {
+  AgentProcess agent(OnTerminal({"--", "cat"}));
+  agent.WaitFor("workload.start");
+  agent.Type("hello\n");
+  agent.WaitForOutput("hello\r\nhello\r\n");
+  agent.Type(kControlD);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("^C reaches the workload's group, once, and not the agent") {
+  AgentOptions options = OnTerminal({"--", kListener, "--child", "child", "--on", "INT=none"});
+  SUBCASE("as process 1") { options.process_1 = true; }
+  SUBCASE("beside process 1") { options.process_1 = false; }
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+  agent.WaitForReportStartingWith("child start");
+  agent.Type(kControlC);
+  agent.WaitForReport("listener signal INT");
+  agent.WaitForReport("child signal INT");
+  CHECK(agent.Count("lifecycle.stop") == 0);
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.CountReports("listener signal INT") == 1);
+}
+
+TEST_CASE("^C ends a workload that does not mind it, and the container with 130") {
+  AgentProcess agent(OnTerminal({"--", "cat"}));
+  agent.WaitFor("workload.start");
+  agent.Type("x\n");
+  agent.WaitForOutput("x\r\nx\r\n");
+  agent.Type(kControlC);
+  CHECK(agent.WaitForExit() == 128 + SIGINT);
+}
+
+TEST_CASE("^Z stops the workload, and SIGCONT continues it") {
+  AgentProcess agent(OnTerminal({"--", "cat"}));
+  agent.WaitFor("workload.start");
+  agent.Type("one\n");
+  agent.WaitForOutput("one\r\none\r\n");
+  agent.Type(kControlZ);
+  // As process 1 there is no shell to return to: stopping for ever would help nobody, and so the
+  // workload may as well be continued at once.
+  agent.WaitUntil("the workload to be stopped, or continued already",
+                  [&] { return IsStopped(agent, "cat") || Contains(agent.output(), "^Z"); });
+  agent.Signal(SIGCONT);
+  agent.WaitUntil("the workload to go on", [&] { return !IsStopped(agent, "cat"); });
+  agent.Type("two\n");
+  agent.WaitForOutput("two\r\ntwo\r\n");
+  agent.Type(kControlD);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("an interactive shell has job control") {
+  AgentProcess agent(OnTerminal({"--", "/bin/sh", "-i"}));
+  agent.WaitForOutput("ready> ");
+  CHECK_FALSE(Contains(agent.output(), "job control"));
+  CHECK_FALSE(Contains(agent.output(), "can't access tty"));
+
+  // ^C ends the job in the foreground and not the shell.
+  agent.Type("/mnt/bin/listener --name job --wait\n");
+  agent.WaitForReportStartingWith("job start");
+  agent.Type(kControlC);
+  agent.WaitForReport("job signal INT");
+  agent.Type("echo one-$((40 + 1))\n");
+  agent.WaitForOutput("one-41");
+
+  // ^Z stops it, fg continues it.
+  agent.Type("cat\n");
+  agent.WaitUntil("cat", [&] { return !agent.Processes("cat").empty(); });
+  agent.Type("before\n");
+  agent.WaitForOutput("before\r\nbefore\r\n");
+  agent.Type(kControlZ);
+  agent.WaitUntil("cat to be stopped", [&] { return IsStopped(agent, "cat"); });
+  agent.Type("echo two-$((40 + 2))\n");
+  agent.WaitForOutput("two-42");
+  agent.Type("fg\n");
+  agent.WaitUntil("cat to go on", [&] { return !IsStopped(agent, "cat"); });
+  agent.Type("after\n");
+  agent.WaitForOutput("after\r\nafter\r\n");
+  agent.Type(kControlD);
+  agent.Type("exit 7\n");
+  CHECK(agent.WaitForExit() == 7);
+}
+
+TEST_CASE("with a terminal the startup timeout only warns") {
+  AgentProcess agent(OnTerminal({"--startup-timeout", "200ms", "--", "cat"}));
+  agent.WaitFor("startup.slow");
+  agent.Type("still here\n");
+  agent.WaitForOutput("still here\r\nstill here\r\n");
+  agent.Type(kControlD);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("SIGTERM ends what runs on the terminal") {
+  AgentProcess agent(OnTerminal({"--", kListener}));
+  agent.WaitFor("lifecycle.ready");
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.CountReports("listener exit 0") == 1);
+}
+
+TEST_CASE("the log on a terminal is made for people") {
+  AgentOptions options = OnTerminal({"--", kListener});
+  options.standard_error = Stream::kTerminal;
+  AgentProcess agent(std::move(options));
+  agent.WaitForOutput("lifecycle.ready");
+  CHECK_FALSE(Contains(agent.output(), "{\"time\""));
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("--log-format json holds on a terminal, too") {
+  AgentOptions options = OnTerminal({"--log-format", "json", "--", kListener});
+  options.standard_error = Stream::kTerminal;
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+}
+
+TEST_CASE("a terminal as output alone, without input") {
+  AgentOptions options = With({kListener});
+  options.standard_output = options.standard_error = Stream::kTerminal;
+  AgentProcess agent(std::move(options));
+  agent.WaitForOutput("lifecycle.ready");
+  CHECK(agent.Get(8000, "/").status == 200);
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("the terminal is closed: SIGHUP reaches the workload, and the agent can be stopped") {
+  AgentProcess agent(OnTerminal({"--", kListener}));
+  agent.WaitFor("lifecycle.ready");
+  agent.CloseTerminal();
+  agent.WaitForReport("listener signal HUP");
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+}  // namespace
+}  // namespace modal::test

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 namespace modal {
 namespace {
@@ -17,6 +18,12 @@ namespace {
 UniqueFd OpenAnew(int fd) {
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
   return UniqueFd(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+}
+
+// Nothing can be written now, but later: a full pipe, a full disk.
+bool IsForNow(int error) {
+  return error == EAGAIN || error == ENOSPC || error == EDQUOT || error == EFBIG ||
+         error == ENOBUFS || error == ENOMEM;
 }
 
 }  // namespace
@@ -54,13 +61,17 @@ void DescriptorSink::Flush() {
 }
 
 void DescriptorSink::FlushFor(int milliseconds) {
+  using std::chrono::steady_clock;
+  const auto end = steady_clock::now() + std::chrono::milliseconds(milliseconds);
   Flush();
   pollfd writable{own_ ? own_.get() : fd_, POLLOUT, 0};
-  while (!kept_.empty() && ::poll(&writable, 1, milliseconds) == 1 &&
-         (writable.revents & POLLOUT)) {
+  while (!kept_.empty()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - steady_clock::now());
+    const int wait = static_cast<int>(std::max<int64_t>(0, left.count()));
+    if (::poll(&writable, 1, wait) != 1) return;
     const size_t before = kept_.size();
     Flush();
-    if (kept_.size() == before) return;
+    if (kept_.size() == before || steady_clock::now() >= end) return;
   }
 }
 
@@ -75,7 +86,7 @@ size_t DescriptorSink::TryWrite(std::string_view bytes) {
     } else if (size < 0 && way_ == Way::kNoWait && (errno == EOPNOTSUPP || errno == ENOSYS)) {
       own_ = OpenAnew(fd_);
       way_ = own_ ? Way::kOwnDescription : Way::kPoll;
-    } else if (size < 0 && errno != EAGAIN) {
+    } else if (size < 0 && !IsForNow(errno)) {
       // The reader is gone (EPIPE, EIO): nothing that is written will ever be read.
       way_ = Way::kBroken;
       lost_lines_ += static_cast<uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));

@@ -9,10 +9,12 @@
 // anything. T is trivially copyable.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <type_traits>
 
 #include "agent/base/result.h"
@@ -48,11 +50,17 @@ class BoardMapping {
   size_t size_ = 0;
 };
 
+// The value as words, so that a word that is being written while it is read is no data race; the
+// copy that holds it is thrown away.
 template <class T>
 struct BoardLayout {
+  using Words = std::array<uint64_t, (sizeof(T) + 7) / 8>;
   static_assert(std::is_trivially_copyable_v<T>);
+  static_assert(
+      std::atomic<uint64_t>::is_always_lock_free);  // other processes know no lock of ours
+
   std::atomic<uint64_t> sequence;  // odd while the writer is at work
-  T value;
+  std::array<std::atomic<uint64_t>, std::tuple_size_v<Words>> words;
 };
 
 template <class T>
@@ -61,11 +69,15 @@ class BoardWriter {
   explicit BoardWriter(BoardMapping mapping) : mapping_(std::move(mapping)) {}
 
   void Publish(const T& value) {
+    typename BoardLayout<T>::Words words{};
+    std::memcpy(words.data(), &value, sizeof value);
     auto* board = static_cast<BoardLayout<T>*>(mapping_.data());
     const uint64_t sequence = board->sequence.load(std::memory_order_relaxed) | 1;
     board->sequence.store(sequence, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_release);
-    std::memcpy(static_cast<void*>(&board->value), &value, sizeof value);
+    // Released: whoever sees one of these words sees the odd number as well.
+    for (size_t i = 0; i < words.size(); ++i) {
+      board->words[i].store(words[i], std::memory_order_release);
+    }
     board->sequence.store(sequence + 1, std::memory_order_release);
   }
   const BoardMapping& mapping() const { return mapping_; }
@@ -85,10 +97,15 @@ class BoardReader {
     const auto* board = static_cast<const BoardLayout<T>*>(mapping_.data());
     for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
       const uint64_t before = board->sequence.load(std::memory_order_acquire);
-      T copy;
-      std::memcpy(static_cast<void*>(&copy), &board->value, sizeof copy);
-      std::atomic_thread_fence(std::memory_order_acquire);
-      if (before % 2 == 0 && board->sequence.load(std::memory_order_relaxed) == before) return copy;
+      if (before % 2 != 0) continue;
+      typename BoardLayout<T>::Words words;
+      for (size_t i = 0; i < words.size(); ++i) {
+        words[i] = board->words[i].load(std::memory_order_acquire);
+      }
+      if (board->sequence.load(std::memory_order_relaxed) != before) continue;
+      T value;
+      std::memcpy(static_cast<void*>(&value), words.data(), sizeof value);
+      return value;
     }
     return std::nullopt;
   }
@@ -101,8 +118,8 @@ class BoardReader {
 template <size_t kSize>
 void SetBoardText(char (&to)[kSize], std::string_view text) {
   const size_t size = text.size() < kSize ? text.size() : kSize - 1;
-  std::memcpy(to, text.data(), size);
-  std::memset(to + size, 0, kSize - size);
+  std::memset(to, 0, kSize);
+  if (size > 0) std::memcpy(to, text.data(), size);  // an empty view may have no data() at all
 }
 
 // Reads such an array; stops at its end even where the NUL is missing.

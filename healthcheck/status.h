@@ -34,6 +34,7 @@ struct AgentStatus {
 
   Phase phase;
   int64_t entered_ms[kPhaseCount];  // when each phase was entered last
+  int64_t spent_ms[kPhaseCount];    // how long it lasted, all finished visits together
   int64_t ready_ms;                 // when it was ready for the first time
   bool startup_done;                // has been Serving once
   bool ready;                       // takes requests: Serving, and not told to drain
@@ -67,6 +68,11 @@ struct AgentStatus {
   int32_t stop_longest_ms;  // the longest that the stop may take
   int32_t exit_code;        // -1 until it is known
 };
+
+// A status in which nothing has happened yet.
+AgentStatus NewAgentStatus();
+// Keeps phase, entered_ms and spent_ms in step: the phase that was current ends at `now_ms`.
+void EnterPhase(AgentStatus& status, Phase phase, int64_t now_ms);
 
 struct GatewayStatus {
   int32_t pid;

@@ -1,0 +1,132 @@
+#include "healthcheck/status_json.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "agent/base/json_writer.h"
+#include "agent/base/status_board.h"
+
+namespace modal::health {
+namespace {
+
+// Without the first bytes of a character at its end, the rest of which did not fit on the board.
+std::string_view WithoutCutCharacter(std::string_view text) {
+  const size_t back = std::min<size_t>(text.size(), 4);
+  for (size_t tail = 1; tail <= back; ++tail) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - tail]);
+    if ((byte & 0xc0) == 0x80) continue;  // inside of a character
+    const size_t length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    return length > tail ? text.substr(0, text.size() - tail) : text;
+  }
+  return text;
+}
+
+template <size_t kSize>
+std::string_view Text(const char (&from)[kSize]) {
+  const std::string_view text = BoardText(from);
+  return text.size() + 1 < kSize ? text : WithoutCutCharacter(text);
+}
+
+void Count(JsonWriter& json, std::string_view key, uint64_t value) {
+  constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+  json.Key(key).Number(static_cast<int64_t>(std::min(value, kMost)));
+}
+
+// A number that is negative until it is known.
+void Known(JsonWriter& json, std::string_view key, int64_t value) {
+  json.Key(key);
+  value < 0 ? json.Null() : json.Number(value);
+}
+
+std::vector<size_t> PhasesInOrderOfEntry(const AgentStatus& status) {
+  std::vector<size_t> phases;
+  for (size_t phase = 0; phase < kPhaseCount; ++phase) {
+    if (status.entered_ms[phase] >= 0) phases.push_back(phase);
+  }
+  std::stable_sort(phases.begin(), phases.end(), [&status](size_t a, size_t b) {
+    return status.entered_ms[a] < status.entered_ms[b];
+  });
+  return phases;
+}
+
+void Timeline(JsonWriter& json, const AgentStatus& status) {
+  const std::vector<size_t> phases = PhasesInOrderOfEntry(status);
+  for (const auto& [key, times] :
+       {std::pair("entered_ms", status.entered_ms), std::pair("spent_ms", status.spent_ms)}) {
+    json.Key(key).BeginObject();
+    for (const size_t phase : phases) {
+      json.Key(PhaseName(static_cast<Phase>(phase))).Number(times[phase]);
+    }
+    json.EndObject();
+  }
+}
+
+void Gateway(JsonWriter& json, const GatewayStatus* gateway) {
+  json.Key("gateway");
+  if (!gateway) {
+    json.Null();
+    return;
+  }
+  json.BeginObject();
+  json.Key("pid").Number(gateway->pid);
+  Count(json, "connections_accepted", gateway->connections_accepted);
+  Count(json, "connections_refused", gateway->connections_refused);
+  Count(json, "connections_timed_out", gateway->connections_timed_out);
+  Count(json, "connections_open", gateway->connections_open);
+  Count(json, "requests", gateway->requests);
+  Count(json, "bad_requests", gateway->bad_requests);
+  json.EndObject();
+}
+
+}  // namespace
+
+std::string StatusJson(const AgentStatus& status, const GatewayStatus* gateway) {
+  JsonWriter json;
+  json.BeginObject();
+  json.Key("version").String(Text(status.version));
+  json.Key("agent_pid").Number(status.agent_pid);
+  json.Key("started_unix_ms").Number(status.started_unix_ms);
+  json.Key("updated_ms").Number(status.updated_ms);
+
+  json.Key("phase").String(PhaseName(status.phase));
+  Timeline(json, status);
+  Known(json, "ready_ms", status.ready_ms);
+  json.Key("startup_done").Bool(status.startup_done);
+  json.Key("ready").Bool(status.ready);
+  json.Key("live").Bool(status.live);
+  json.Key("drain_requested").Bool(status.drain_requested);
+
+  json.Key("workload_pid").Number(status.workload_pid);
+  Count(json, "restarts", status.restarts);
+  json.Key("command").String(Text(status.command));
+
+  json.Key("port").Number(status.port);
+  json.Key("listening").String(Text(status.listening));
+  json.Key("waiting_note").String(Text(status.waiting_note));
+
+  Count(json, "checks", status.checks);
+  Count(json, "check_failures", status.check_failures);
+  Count(json, "consecutive_failures", status.consecutive_failures);
+  Count(json, "failure_threshold", status.failure_threshold);
+  Known(json, "last_check_ms", status.last_check_ms);
+  json.Key("last_failure").String(Text(status.last_failure));
+
+  Count(json, "hooks_run", status.hooks_run);
+  Count(json, "hooks_failed", status.hooks_failed);
+  Count(json, "orphans_reaped", status.orphans_reaped);
+  Count(json, "log_lines_lost", status.log_lines_lost);
+  Count(json, "gateway_restarts", status.gateway_restarts);
+  Count(json, "connections_draining", status.connections_draining);
+
+  json.Key("stop_by").String(Text(status.stop_by));
+  json.Key("stop_reason").String(Text(status.stop_reason));
+  Known(json, "stop_longest_ms", status.stop_longest_ms);
+  Known(json, "exit_code", status.exit_code);
+  Gateway(json, gateway);
+  json.EndObject();
+  return json.Take();
+}
+
+}  // namespace modal::health

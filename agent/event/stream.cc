@@ -43,7 +43,7 @@ void SocketStream::OnReady(Poller::Ready ready) {
     poller_->WaitFor(wanted_.readable, wanted_.writable);
     return;
   }
-  listener_->OnReady(ready);
+  listener_->OnReady(ready);  // last: we may be gone after it
 }
 
 IoResult SocketStream::Read(std::span<char> buffer) {

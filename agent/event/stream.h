@@ -1,9 +1,9 @@
 // A non-blocking byte stream: one connection, seen from this end.
 //
 // The stream never buffers: Read() and Write() are the system calls, and what a Write() does not
-// take is the caller's to keep. The listener hears of readiness that it waits for, level-triggered,
-// and may call Close() from there, but must not destroy the stream then. A closed or destroyed
-// stream is silent. Errors of the connection come out of the next Read() or Write().
+// take is the caller's to keep. The listener hears of readiness that it waits for, level-triggered;
+// it may close or destroy the stream from there. A closed or destroyed stream is silent. Errors of
+// the connection come out of the next Read() or Write().
 //
 // SocketStream is the real one. FakeStream (tests/support/fake_stream.h) is a test's other end.
 #pragma once

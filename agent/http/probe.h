@@ -18,7 +18,7 @@
 namespace modal::http {
 
 struct ProbeResult {
-  int status = 0;     // 100 to 599, 1xx excluded; 0: there was no answer, see `error`
+  int status = 0;     // 200 to 599, or 101; 0: there was no answer, see `error`
   std::string error;  // "connect: Connection refused", "no answer within 2000 ms"
 
   bool healthy() const { return status >= 200 && status < 400; }

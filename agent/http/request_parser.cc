@@ -128,7 +128,7 @@ struct RequestParser::Callbacks {
     self.span_ = Span::kNone;
     if (self.block_->fields.size() <= self.limits_.max_headers) return HPE_OK;
     self.error_ = kTooManyHeaders;
-    return HPE_USER;
+    return -1;
   }
   static int OnValue(llhttp_t* llhttp, const char* at, size_t size) {
     RequestParser& self = Self(llhttp);
@@ -308,7 +308,7 @@ RequestParser::Step RequestParser::Fail(const ParseError& error) {
 
 RequestParser::Step RequestParser::FailAsLlhttpSays() {
   switch (llhttp_get_errno(&llhttp_)) {
-    case HPE_USER:  // a callback, which has set error_
+    case HPE_CB_HEADER_FIELD_COMPLETE:  // ours, which has set error_
       state_ = State::kFailed;
       return {Event::kError};
     case HPE_PAUSED_H2_UPGRADE:

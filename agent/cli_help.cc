@@ -34,7 +34,7 @@ Examples:
 Subcommands (modal-agent SUBCOMMAND --help says more):
   health     exit with 0 if the server here is well, for Docker's HEALTHCHECK
   status     what the agent here is doing, and how long each phase took
-  drain      take no new requests; the stop signal still ends the container
+  drain      make it not ready (/readyz); it goes on until it is stopped
   reload     read the settings again
   check      what this container permits
   config     every setting with its value and where that comes from

@@ -1,0 +1,214 @@
+#include "agent/control_answers.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "agent/base/strings.h"
+
+namespace modal {
+namespace {
+
+using Json = nlohmann::json;
+
+// A JSON object whose members are looked up by name, with what stands in for a missing one.
+class Answer {
+ public:
+  static Result<Answer> Parse(std::string_view text) {
+    Json object = Json::parse(text, nullptr, false);
+    if (!object.is_object()) {
+      return Error(Concat("the agent's answer is not a JSON object: ", text.substr(0, 100)));
+    }
+    return Answer(std::move(object));
+  }
+
+  std::string Text(const char* key) const {
+    const auto found = object_.find(key);
+    return found != object_.end() && found->is_string() ? Printable(found->get<std::string>()) : "";
+  }
+  std::optional<int64_t> Number(const char* key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end() || !found->is_number_integer()) return std::nullopt;
+    return found->get<int64_t>();
+  }
+  bool True(const char* key) const {
+    const auto found = object_.find(key);
+    return found != object_.end() && found->is_boolean() && found->get<bool>();
+  }
+  // An object of numbers, by value.
+  std::vector<std::pair<std::string, int64_t>> Numbers(const char* key) const {
+    std::vector<std::pair<std::string, int64_t>> numbers;
+    const auto found = object_.find(key);
+    if (found == object_.end() || !found->is_object()) return numbers;
+    for (const auto& [name, value] : found->items()) {
+      if (value.is_number_integer()) numbers.emplace_back(Printable(name), value.get<int64_t>());
+    }
+    std::stable_sort(numbers.begin(), numbers.end(),
+                     [](const auto& a, const auto& b) { return a.second < b.second; });
+    return numbers;
+  }
+
+ private:
+  explicit Answer(Json object) : object_(std::move(object)) {}
+
+  // Names of commands and errors of servers are shown here; they move no cursor and set no colour.
+  static std::string Printable(std::string text) {
+    const auto is_control = [](char c) {
+      return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    };
+    std::replace_if(text.begin(), text.end(), is_control, ' ');
+    return text;
+  }
+
+  Json object_;
+};
+
+// "340 ms", "12.3 s", "5 m 10 s", "3 h 2 m".
+std::string Duration(int64_t ms) {
+  if (ms < 10'000) return Concat(ms, " ms");
+  if (ms < 60'000) return Concat(ms / 1000, ".", ms % 1000 / 100, " s");
+  const int64_t seconds = ms / 1000;
+  if (seconds < 3600) return Concat(seconds / 60, " m ", seconds % 60, " s");
+  return Concat(seconds / 3600, " h ", seconds % 3600 / 60, " m");
+}
+
+class Table {
+ public:
+  void Add(std::string_view name, std::string_view value) {
+    if (value.empty()) return;
+    text_ += name;
+    text_.append(name.size() < kColumn ? kColumn - name.size() : 1, ' ');
+    text_ += value;
+    text_ += '\n';
+  }
+  std::string Take() { return std::move(text_); }
+
+ private:
+  static constexpr size_t kColumn = 14;
+  std::string text_;
+};
+
+std::string Readiness(const Answer& status) {
+  if (status.True("drain_requested")) return "no: a drain was asked for";
+  if (!status.True("ready")) return "no";
+  const std::optional<int64_t> after = status.Number("ready_ms");
+  return after ? Concat("yes, for the first time after ", Duration(*after)) : "yes";
+}
+
+std::string Port(const Answer& status) {
+  const std::optional<int64_t> port = status.Number("port");
+  if (!port) return "";
+  const std::string listening = status.Text("listening");
+  if (!listening.empty()) return Concat(*port, ", listening on ", listening);
+  const std::string note = status.Text("waiting_note");
+  return Concat(*port, note.empty() ? ", not listening" : ", " + note);
+}
+
+std::string Server(const Answer& status) {
+  const std::optional<int64_t> pid = status.Number("workload_pid");
+  std::string text = status.Text("command");
+  if (text.empty()) text = "none of ours";
+  if (pid.value_or(0) > 0) text += Concat(" (pid ", *pid, ")");
+  const int64_t restarts = status.Number("restarts").value_or(0);
+  if (restarts > 0) text += Concat(", restarts: ", restarts);
+  return text;
+}
+
+std::string Health(const Answer& status) {
+  const int64_t checks = status.Number("checks").value_or(0);
+  if (checks == 0) return "not checked yet";
+  const int64_t failures = status.Number("check_failures").value_or(0);
+  const int64_t in_a_row = status.Number("consecutive_failures").value_or(0);
+  std::string text = !status.True("live") ? "unhealthy" : in_a_row > 0 ? "failing" : "healthy";
+  text += Concat("; checks: ", checks, ", failures: ", failures);
+  if (in_a_row > 0) {
+    text += Concat(" (", in_a_row, " in a row, of ", status.Number("failure_threshold").value_or(0),
+                   ")");
+  }
+  const std::string last = status.Text("last_failure");
+  if (!last.empty()) text += "; the last: " + last;
+  return text;
+}
+
+std::string Hooks(const Answer& status) {
+  const int64_t run = status.Number("hooks_run").value_or(0);
+  const int64_t failed = status.Number("hooks_failed").value_or(0);
+  if (run == 0) return "";
+  return failed == 0 ? Concat(run, " run") : Concat(run, " run, ", failed, " failed");
+}
+
+std::string Stop(const Answer& status) {
+  std::string text = status.Text("stop_by");
+  const std::string reason = status.Text("stop_reason");
+  if (!reason.empty()) text += Concat(text.empty() ? "" : ": ", reason);
+  const std::optional<int64_t> longest = status.Number("stop_longest_ms");
+  if (!text.empty() && longest) text += Concat(" (takes ", Duration(*longest), " at most)");
+  return text;
+}
+
+std::string Agent(const Answer& status, int64_t now_unix_ms) {
+  std::string text = Concat("modal-agent ", status.Text("version"));
+  if (const auto pid = status.Number("agent_pid")) text += Concat(", pid ", *pid);
+  const std::optional<int64_t> started = status.Number("started_unix_ms");
+  // The clock may have been set since.
+  if (started && *started <= now_unix_ms) text += ", up " + Duration(now_unix_ms - *started);
+  return text;
+}
+
+void AddTimeline(const Answer& status, Table& table) {
+  const auto entered = status.Numbers("entered_ms");
+  const auto spent = status.Numbers("spent_ms");
+  std::string_view name = "phases";
+  for (const auto& [phase, at] : entered) {
+    std::string line = Concat("at ", Duration(at), "  ", phase);
+    for (const auto& [other, ms] : spent) {
+      if (other == phase && phase != status.Text("phase")) line += Concat(", for ", Duration(ms));
+    }
+    table.Add(name, line);
+    name = " ";
+  }
+}
+
+}  // namespace
+
+Result<HealthAnswer> ReadHealthAnswer(std::string_view json) {
+  const Result<Answer> answer = Answer::Parse(json);
+  if (!answer) return answer.error();
+  HealthAnswer health;
+  health.healthy = answer->True("healthy");
+  health.line =
+      Concat(health.healthy ? "healthy" : "not healthy", " (", answer->Text("phase"), ")");
+  const std::string reason = answer->Text("reason");
+  if (!reason.empty()) health.line += ": " + reason;
+  return health;
+}
+
+Result<void> ReadDoneAnswer(std::string_view json) {
+  const Result<Answer> answer = Answer::Parse(json);
+  if (!answer) return answer.error();
+  if (answer->True("ok")) return {};
+  const std::string error = answer->Text("error");
+  return Error(error.empty() ? "the agent refused and did not say why" : error);
+}
+
+Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms) {
+  const Result<Answer> status = Answer::Parse(json);
+  if (!status) return status.error();
+  Table table;
+  table.Add("phase", status->Text("phase"));
+  table.Add("ready", Readiness(*status));
+  table.Add("port", Port(*status));
+  table.Add("server", Server(*status));
+  table.Add("health", Health(*status));
+  table.Add("hooks", Hooks(*status));
+  table.Add("stop", Stop(*status));
+  if (const auto code = status->Number("exit_code")) table.Add("exit code", std::to_string(*code));
+  AddTimeline(*status, table);
+  table.Add("agent", Agent(*status, now_unix_ms));
+  return table.Take();
+}
+
+}  // namespace modal

@@ -1,0 +1,110 @@
+// RunCommand(): every mode but serving.
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+
+#include "agent/base/strings.h"
+#include "agent/check_command.h"
+#include "agent/cli.h"
+#include "agent/control_answers.h"
+#include "agent/control_client.h"
+
+namespace modal {
+namespace {
+
+constexpr int kFailed = 1;
+
+bool Write(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
+
+// Prints and returns `exit_code`; a full disk or a closed stdout is a failure too.
+int Print(std::string_view text, int exit_code = 0) {
+  return Write(STDOUT_FILENO, text) ? exit_code : kFailed;
+}
+
+int Complain(const Error& error) {
+  Write(STDERR_FILENO, Concat("modal-agent: ", error.message(), "\n"));
+  return kFailed;
+}
+
+Result<std::string> Ask(const Invocation& invocation, std::string_view command) {
+  return AskAgent(ControlPathsToTry(invocation.options.control), command);
+}
+
+int RunHealth(const Invocation& invocation) {
+  const Result<std::string> json = Ask(invocation, kControlHealth);
+  if (!json) return Complain(json.error());
+  const Result<HealthAnswer> health = ReadHealthAnswer(*json);
+  if (!health) return Complain(health.error());
+  // The exit code is the answer; it does not depend on whether anybody reads the text.
+  Write(STDOUT_FILENO, (invocation.json ? *json : health->line) + "\n");
+  return health->healthy ? 0 : kFailed;
+}
+
+int RunStatus(const Invocation& invocation) {
+  const Result<std::string> json = Ask(invocation, kControlStatus);
+  if (!json) return Complain(json.error());
+  if (invocation.json) return Print(*json + "\n");
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const Result<std::string> table =
+      StatusTable(*json, std::chrono::duration_cast<Milliseconds>(now).count());
+  return table ? Print(*table) : Complain(table.error());
+}
+
+// `drain` and `reload`: silent when it worked, as such commands are.
+int RunRequest(const Invocation& invocation, std::string_view command) {
+  const Result<std::string> json = Ask(invocation, command);
+  if (!json) return Complain(json.error());
+  const Result<void> done = ReadDoneAnswer(*json);
+  if (invocation.json) return Print(*json + "\n", done ? 0 : kFailed);
+  return done ? 0 : Complain(done.error());
+}
+
+int RunCheck(const Invocation& invocation) {
+  const std::vector<Finding> findings = Judge(LookAround(invocation.options.control));
+  return Print(invocation.json ? CheckJson(findings) : CheckTable(findings),
+               CanRun(findings) ? 0 : kFailed);
+}
+
+int RunConfig(const Invocation& invocation) {
+  for (const std::string& warning : invocation.warnings) {
+    Write(STDERR_FILENO, Concat("modal-agent: warning: ", warning, "\n"));
+  }
+  return Print(invocation.text);
+}
+
+}  // namespace
+
+int RunCommand(const Invocation& invocation) {
+  switch (invocation.mode) {
+    case Mode::kHealth:
+      return RunHealth(invocation);
+    case Mode::kStatus:
+      return RunStatus(invocation);
+    case Mode::kDrain:
+      return RunRequest(invocation, kControlDrain);
+    case Mode::kReload:
+      return RunRequest(invocation, kControlReload);
+    case Mode::kCheck:
+      return RunCheck(invocation);
+    case Mode::kConfig:
+      return RunConfig(invocation);
+    case Mode::kVersion:
+    case Mode::kHelp:
+      return Print(invocation.text);
+    case Mode::kServe:
+      break;
+  }
+  MODAL_CHECK(false);  // main() serves
+  return kFailed;
+}
+
+}  // namespace modal

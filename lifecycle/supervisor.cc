@@ -105,8 +105,7 @@ void Supervisor::Enter(Phase phase) {
 // The start ---------------------------------------------------------------------------------------
 
 void Supervisor::EnterStartupHooks() {
-  std::vector<Hook> hooks = HooksFromFolder(options_.hooks_dir + "/enter", parts_.log);
-  for (const std::string& line : options_.on_enter) hooks.push_back(HookFromCommandLine(line));
+  std::vector<Hook> hooks = HooksOf("enter", options_.on_enter);
   attached_ = options_.command.empty() && hooks.empty();
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   if (hooks.empty()) return Fire(Trigger::kHooksDone);
@@ -121,9 +120,7 @@ void Supervisor::EnterStartupHooks() {
 }
 
 bool Supervisor::TakeBaseline() {
-  if (attached_) {
-    return true;
-  }
+  if (attached_) return true;
   Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
   if (!listeners) {
     StopBecause("modal-agent", "cannot look for listening sockets: " + listeners.error().message(),
@@ -502,9 +499,13 @@ void Supervisor::EnterDraining() {
   drain_->Begin();
 }
 
-std::vector<Hook> Supervisor::ExitHandlers() {
-  std::vector<Hook> hooks = HooksFromFolder(options_.hooks_dir + "/exit", parts_.log);
-  for (const std::string& line : options_.on_exit) hooks.push_back(HookFromCommandLine(line));
+std::vector<Hook> Supervisor::HooksOf(const std::string& folder,
+                                      const std::vector<std::string>& lines) {
+  std::vector<Hook> hooks;
+  if (!options_.hooks_dir.empty()) {
+    hooks = HooksFromFolder(options_.hooks_dir + "/" + folder, parts_.log);
+  }
+  for (const std::string& line : lines) hooks.push_back(HookFromCommandLine(line));
   return hooks;
 }
 
@@ -525,7 +526,8 @@ void Supervisor::EnterStopping(Phase from) {
   session_end_.reset();
 
   HookRunner::Options how{plan_.stop_timeout, false, BaseSpec()};
-  std::vector<Hook> handlers = anything_ran_ ? ExitHandlers() : std::vector<Hook>();
+  std::vector<Hook> handlers =
+      anything_ran_ ? HooksOf("exit", options_.on_exit) : std::vector<Hook>();
   if (!handlers.empty()) {
     exit_hooks_ = std::make_unique<HookRunner>(parts_.loop, parts_.clock, parts_.launcher,
                                                parts_.log, std::move(handlers), std::move(how),

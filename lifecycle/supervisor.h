@@ -107,7 +107,6 @@ class Supervisor {
   void Terminate(const event::SignalEvent& signal);
   void StopBecause(const std::string& by, const std::string& reason, int exit_code);
   void AnnounceStop();
-  std::vector<Hook> ExitHandlers();
   int FinalExitCode() const;
 
   // Destroys a part on the next turn of the loop: it may be what has called us.
@@ -117,6 +116,8 @@ class Supervisor {
     retired_.emplace_back(std::move(part));
     retire_ = parts_.clock.After(Milliseconds(0), [this] { retired_.clear(); });
   }
+  // The executables of a folder of the hooks folder, then these command lines.
+  std::vector<Hook> HooksOf(const std::string& folder, const std::vector<std::string>& lines);
   process::LaunchSpec BaseSpec() const;
   int64_t SinceStart() const;
   void Publish();
@@ -140,7 +141,7 @@ class Supervisor {
   std::vector<pid_t> hook_sessions_;
   bool ipv6_only_ = false;
   StopPlan plan_{};
-  std::set<uint64_t> before_;  // listeners that stood before we started anything
+  std::set<uint64_t> before_;       // listeners that stood before we started anything
   health::AnySocketOwner anybody_;  // attached: whoever listens is the server
   Backoff backoff_{Milliseconds(500), Milliseconds(30000)};
   Clock::TimePoint serving_since_{};

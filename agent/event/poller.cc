@@ -19,7 +19,12 @@ void OnPoll(uv_poll_t* handle, int status, int events) {
   auto* impl = static_cast<Impl*>(handle->data);
   // The callback may destroy the Poller, and with it the function that is running.
   const std::function<void(Poller::Ready)> on_ready = impl->on_ready;
-  if (status < 0) return on_ready({true, true});
+  if (status < 0) {
+    // libuv stops watching a descriptor that has an error. But what was received before the error
+    // may take more than one read.
+    uv_poll_start(handle, impl->waiting_for, OnPoll<Impl>);
+    return on_ready({true, true});
+  }
   on_ready({(events & (UV_READABLE | UV_DISCONNECT)) != 0, (events & UV_WRITABLE) != 0});
 }
 

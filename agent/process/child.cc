@@ -179,18 +179,20 @@ bool InstallFilter(const ChildPlan& plan, ChildReport& report) {
          Fail(report, Step::kSeccomp);
 }
 
-// As execvp(3): what is not there or not for us is passed over, and "not for us" is remembered.
+// As execvp(3): what is not there or not for us is passed over, and "not for us" is remembered. The
+// report is written when all have failed: the parent sees it, also after an execve that succeeded.
 bool Execute(const ChildPlan& plan, ChildReport& report) {
+  ChildReport failure;
   for (size_t i = 0; i < plan.candidates.size(); ++i) {
     ::execve(plan.candidates[i], const_cast<char* const*>(plan.argv.data()),
              const_cast<char* const*>(plan.environment.data()));
-    const bool is_first = i == 0;
     const bool pass_over = errno == ENOENT || errno == ENOTDIR || errno == EACCES;
-    if (is_first || !pass_over || (errno == EACCES && report.error != EACCES)) {
-      Fail(report, Step::kExec, static_cast<int>(i));
+    if (i == 0 || !pass_over || (errno == EACCES && failure.error != EACCES)) {
+      Fail(failure, Step::kExec, static_cast<int>(i));
     }
     if (!pass_over) break;
   }
+  report = failure;
   return false;
 }
 

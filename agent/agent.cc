@@ -40,6 +40,15 @@ bool HasForegroundTerminal() {
   return process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO) == ::getpgrp();
 }
 
+Result<UniqueFd> OpenAdminListener(const lifecycle::ListenAddress& where, uint16_t application) {
+  if (where.port == application) {
+    return Error(Concat("port ", application, " is the application port (--port)"));
+  }
+  Result<event::SocketAddress> address = event::SocketAddress::Parse(where.address, where.port);
+  if (!address) return std::move(address.error());
+  return event::ListenOn(*address);
+}
+
 // What a command that changes something is answered with; `error` is empty if it worked.
 std::string Reply(std::string_view error) {
   JsonWriter json;
@@ -148,10 +157,7 @@ Result<std::vector<UniqueFd>> Agent::OpenAdminListeners() {
   std::vector<UniqueFd> listeners;
   const lifecycle::Options& options = invocation_.options;
   if (!options.admin) return listeners;
-  Result<event::SocketAddress> address =
-      event::SocketAddress::Parse(options.admin->address, options.admin->port);
-  if (!address) return std::move(address.error()).While("--admin");
-  Result<UniqueFd> listener = event::ListenOn(*address);
+  Result<UniqueFd> listener = OpenAdminListener(*options.admin, options.port);
   if (listener) {
     listeners.push_back(*std::move(listener));
     return listeners;

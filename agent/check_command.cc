@@ -8,6 +8,7 @@
 #include "agent/base/json_writer.h"
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
+#include "agent/text_columns.h"
 
 namespace modal {
 namespace {
@@ -238,18 +239,16 @@ bool CanRun(const std::vector<Finding>& findings) {
 }
 
 std::string CheckTable(const std::vector<Finding>& findings) {
-  constexpr size_t kNameWidth = 20;
-  constexpr size_t kVerdictWidth = 9;
+  constexpr size_t kVerdictColumn = 20;
+  constexpr size_t kMeaningColumn = 29;
   std::string table;
   for (const Finding& one : findings) {
     const std::string_view verdict = VerdictName(one.verdict);
     table += one.name;
-    table.append(kNameWidth - std::min(one.name.size(), kNameWidth - 1), ' ');
+    table.append(kVerdictColumn - std::min(one.name.size(), kVerdictColumn - 1), ' ');
     table += verdict;
-    table.append(kVerdictWidth - verdict.size(), ' ');
-    table += Concat(one.value, "\n");
-    table.append(kNameWidth + kVerdictWidth, ' ');
-    table += Concat(one.meaning, "\n");
+    AppendInColumn(table, kVerdictColumn + verdict.size(), kMeaningColumn,
+                   Concat(one.value, ". ", one.meaning));
   }
   table += CanRun(findings) ? "\nThe agent can run here.\n" : "\nThe agent cannot run here.\n";
   return table;

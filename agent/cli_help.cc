@@ -7,11 +7,11 @@
 #include "agent/base/strings.h"
 #include "agent/cli_options.h"
 #include "agent/settings.h"
+#include "agent/text_columns.h"
 
 namespace modal {
 namespace {
 
-constexpr size_t kWidth = 80;
 constexpr size_t kColumn = 30;  // where the explanations begin
 
 constexpr std::string_view kHead =
@@ -104,37 +104,10 @@ std::string_view TextOf(std::string_view subcommand) {
   return {};
 }
 
-// Appends `text` in words from column kColumn on; the line so far is `used` wide.
-void AppendWrapped(std::string& out, size_t used, std::string_view text) {
-  size_t column = used;
-  if (column + 2 > kColumn) {
-    out += '\n';
-    column = 0;
-  }
-  bool first = true;
-  for (const std::string& word : Split(text, ' ')) {
-    if (first) {
-      out.append(kColumn - column, ' ');
-      column = kColumn;
-    } else if (column + 1 + word.size() > kWidth) {
-      out += '\n';
-      out.append(kColumn, ' ');
-      column = kColumn;
-    } else {
-      out += ' ';
-      ++column;
-    }
-    out += word;
-    column += word.size();
-    first = false;
-  }
-  out += '\n';
-}
-
 void AppendOption(std::string& out, std::string_view option, std::string_view text) {
   out += "  ";
   out += option;
-  AppendWrapped(out, 2 + option.size(), text);
+  AppendInColumn(out, 2 + option.size(), kColumn, text);
 }
 
 void AppendSetting(std::string& out, const Setting& setting) {

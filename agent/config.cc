@@ -34,10 +34,15 @@ std::vector<GivenValue> ValuesOfVariable(const Setting& setting, std::string_vie
 }
 
 std::string UnknownVariable(std::string_view name) {
+  // The prefix, which all have, would make everything look alike.
   std::vector<std::string> known;
-  for (const Setting& setting : AllSettings()) known.push_back(VariableName(setting));
+  for (const Setting& setting : AllSettings()) {
+    known.push_back(VariableName(setting).substr(kVariablePrefix.size()));
+  }
   std::string warning = Concat(name, " is no setting and is ignored");
-  if (const auto nearest = Nearest(name, known)) warning += "; did you mean " + *nearest + "?";
+  if (const auto nearest = Nearest(name.substr(kVariablePrefix.size()), known)) {
+    warning += Concat("; did you mean ", kVariablePrefix, *nearest, "?");
+  }
   return warning;
 }
 
@@ -171,28 +176,36 @@ void Configuration::TakeDefaults(const Surroundings& around) {
   }
 }
 
-std::string Configuration::Describe(const SettingState& state, const GivenValue& value) const {
+std::string Configuration::DescribePlace(const SettingState& state, const GivenValue& value) const {
   const std::string_view name = state.setting->name;
-  const std::string shown = state.setting->secret ? "" : value.text;
   switch (state.origin) {
+    case Origin::kPortVariable:
+      return "PORT";
+    case Origin::kEnvironment:
+      return VariableName(*state.setting);
+    case Origin::kFile:
+      return Concat(file_, ":", value.line, ": ", name);
     case Origin::kDefault:
     case Origin::kFlag:
-      return Concat("--", name, shown.empty() ? "" : " ", shown);
-    case Origin::kPortVariable:
-      return "PORT=" + shown;
-    case Origin::kEnvironment:
-      return Concat(VariableName(*state.setting), "=", shown);
-    case Origin::kFile:
-      return Concat(file_, ":", value.line, ": ", name, " = ", shown);
+      break;
   }
-  return std::string(name);
+  return Concat("--", name);
+}
+
+std::string Configuration::Describe(const SettingState& state, const GivenValue& value) const {
+  std::string place = DescribePlace(state, value);
+  if (state.setting->secret || value.text.empty()) return place;
+  const bool is_variable =
+      state.origin == Origin::kEnvironment || state.origin == Origin::kPortVariable;
+  const std::string_view joint = is_variable ? "=" : state.origin == Origin::kFile ? " = " : " ";
+  return Concat(place, joint, value.text);
 }
 
 std::string Configuration::DescribeOrigin(const SettingState& state,
                                           const GivenValue& value) const {
   switch (state.origin) {
     case Origin::kDefault:
-      return "default";
+      return state.values.empty() ? "not set" : "default";
     case Origin::kPortVariable:
       return "$PORT";
     case Origin::kFile:

@@ -57,10 +57,13 @@ class Configuration {
   const std::string& file() const { return file_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
 
-  // "--port 0", "MODAL_AGENT_PORT=0", "/etc/modal-agent/config:3: port = 0", "PORT=0": what was
-  // given, for the front of an error. Without the value if that is secret.
+  // Where a value was given, for the front of an error: "--port", "MODAL_AGENT_PORT", "PORT",
+  // "/etc/modal-agent/config:3: port".
+  std::string DescribePlace(const SettingState& state, const GivenValue& value) const;
+  // The same with the value: "--port 0", "MODAL_AGENT_PORT=0", "/etc/modal-agent/config:3: port =
+  // 0". Without it if that is secret.
   std::string Describe(const SettingState& state, const GivenValue& value) const;
-  // "flag", "environment MODAL_AGENT_PORT", "/etc/modal-agent/config:3", "default", "$PORT".
+  // "flag", "environment MODAL_AGENT_PORT", "/etc/modal-agent/config:3", "default", "not set".
   std::string DescribeOrigin(const SettingState& state, const GivenValue& value) const;
 
  private:

@@ -36,7 +36,7 @@ Result<void> FinishEnvironment(const Configuration& configuration, const Surroun
 
   const SettingState& files = configuration["env-file"];
   for (const GivenValue& file : files.values) {
-    const std::string where = configuration.Describe(files, file);
+    const std::string where = configuration.DescribePlace(files, file);
     Result<std::string> text = ReadTextFile(file.text);
     if (!text) return std::move(text.error()).While(where);
     Result<std::vector<EnvironmentEntry>> entries = ParseEnvFile(*text, file.text);
@@ -63,7 +63,7 @@ Result<void> FinishEnvironment(const Configuration& configuration, const Surroun
 Result<void> FinishSeccomp(const Configuration& configuration, Draft& draft) {
   if (draft.seccomp_profile.empty() || draft.seccomp_profile == "unconfined") return {};
   const SettingState& state = configuration["seccomp-profile"];
-  const std::string where = configuration.Describe(state, state.values.front());
+  const std::string where = configuration.DescribePlace(state, state.values.front());
   std::string text;
   if (draft.seccomp_profile == "default") {
     text = process::SeccompFilter::DefaultProfile();

@@ -46,11 +46,13 @@ Result<void> TakeControl(const std::string& path, std::string& to) {
   return {};
 }
 
+// The default folder may be missing; one that was asked for may not.
+constexpr std::string_view kHooksDir = "/etc/modal-agent/hooks.d";
+
 Result<void> TakeHooksDir(const std::string& path, std::string& to) {
-  if (path == "off") {
-    to.clear();
-    return {};
-  }
+  to.clear();
+  if (path == "off") return {};
+  if (path != kHooksDir) return TakeFolder(path, to);
   to = path;
   return {};
 }
@@ -145,7 +147,7 @@ constexpr std::array kSettings{
     Setting{"on-exit", kStart, kRepeated, false, "CMD", "",
             "exit handler, run when the server is stopped or has ended",
             [](Draft& d, const std::string& v) { d.options.on_exit.push_back(v); return Result<void>(); }},
-    Setting{"hooks-dir", kStart, kSingle, false, "DIR", "/etc/modal-agent/hooks.d",
+    Setting{"hooks-dir", kStart, kSingle, false, "DIR", kHooksDir,
             "executables in DIR/enter and DIR/exit are hooks too and run first, in name order; "
             "or off",
             [](Draft& d, const std::string& v) { return TakeHooksDir(v, d.options.hooks_dir); }},

@@ -1,0 +1,15 @@
+// Lays text out in columns for a terminal of 80 columns. Pure.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace modal {
+
+inline constexpr size_t kTerminalWidth = 80;
+
+// Appends `text`, broken between words, from column `column` on, and a newline. The current line is
+// `used` wide already; if that leaves no gap of two before the column, the text begins on the next.
+void AppendInColumn(std::string& out, size_t used, size_t column, std::string_view text);
+
+}  // namespace modal

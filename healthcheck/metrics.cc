@@ -119,6 +119,8 @@ void WriteAgent(Exposition& out, const AgentStatus& status) {
 }
 
 void WriteGateway(Exposition& out, const GatewayStatus& gateway) {
+  out.Gauge("gateway_sealed", "1 if the gateway's seccomp filter is installed.",
+            gateway.sealed != 0);
   out.Counter("gateway_connections_accepted_total", "Connections accepted by this gateway.",
               gateway.connections_accepted);
   out.Counter("gateway_connections_refused_total",

@@ -76,12 +76,15 @@ void EnterPhase(AgentStatus& status, Phase phase, int64_t now_ms);
 
 struct GatewayStatus {
   int32_t pid;
+  uint32_t sealed;  // 1: its seccomp filter is installed (0: the kernel has none)
   uint64_t connections_accepted;
   uint64_t connections_refused;  // shed at the limit of open connections or descriptors
   uint64_t connections_timed_out;
   uint32_t connections_open;
   uint64_t requests;
   uint64_t bad_requests;
+
+  bool operator==(const GatewayStatus&) const = default;
 };
 
 }  // namespace modal::health

@@ -71,6 +71,7 @@ void Gateway(JsonWriter& json, const GatewayStatus* gateway) {
   }
   json.BeginObject();
   json.Key("pid").Number(gateway->pid);
+  json.Key("sealed").Bool(gateway->sealed != 0);
   Count(json, "connections_accepted", gateway->connections_accepted);
   Count(json, "connections_refused", gateway->connections_refused);
   Count(json, "connections_timed_out", gateway->connections_timed_out);

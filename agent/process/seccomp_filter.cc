@@ -196,10 +196,25 @@ Result<SeccompFilter> SeccompFilter::FromProfile(std::string_view json, const st
 
 Result<SeccompFilter> SeccompFilter::AllowOnly(const std::vector<std::string>& names,
                                                bool deny_with_errno) {
+  std::vector<AllowedCall> calls;
+  for (const std::string& name : names) calls.push_back({name});
+  return AllowOnlyMatching(calls, deny_with_errno);
+}
+
+Result<SeccompFilter> SeccompFilter::AllowOnlyMatching(const std::vector<AllowedCall>& calls,
+                                                       bool deny_with_errno) {
   const Result<Context> context =
       NewContext(deny_with_errno ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS);
   if (!context) return context.error();
-  if (auto done = AddRules(*context, {names, SCMP_ACT_ALLOW, {}}); !done) return done.error();
+  for (const AllowedCall& call : calls) {
+    std::vector<scmp_arg_cmp> conditions;
+    for (const AllowedCall::Match& match : call.matches) {
+      conditions.push_back({match.argument, SCMP_CMP_MASKED_EQ, match.mask, match.value});
+    }
+    if (auto done = AddRules(*context, {{call.name}, SCMP_ACT_ALLOW, conditions}); !done) {
+      return done.error();
+    }
+  }
   Result<std::vector<sock_filter>> code = Export(*context);
   if (!code) return code.error();
   return SeccompFilter(*std::move(code), 0);

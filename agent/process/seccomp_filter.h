@@ -33,6 +33,19 @@ class SeccompFilter {
   // ends the process with SIGSYS, or fails with EPERM if `deny_with_errno`.
   static Result<SeccompFilter> AllowOnly(const std::vector<std::string>& names,
                                          bool deny_with_errno);
+  // The same, with conditions: a call is allowed if all its `matches` hold; several entries of one
+  // name are alternatives.
+  struct AllowedCall {
+    struct Match {
+      unsigned argument;  // (argument & mask) == value
+      uint64_t mask;
+      uint64_t value;
+    };
+    std::string name;
+    std::vector<Match> matches = {};
+  };
+  static Result<SeccompFilter> AllowOnlyMatching(const std::vector<AllowedCall>& calls,
+                                                 bool deny_with_errno);
   // The default profile's text, for `FromProfile` and for people.
   static std::string_view DefaultProfile();
 

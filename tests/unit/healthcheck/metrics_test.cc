@@ -40,6 +40,7 @@ AgentStatus ServingStatus() {
 
 GatewayStatus BusyGateway() {
   GatewayStatus gateway{};
+  gateway.sealed = 1;
   gateway.connections_accepted = 100;
   gateway.connections_refused = 5;
   gateway.connections_timed_out = 6;
@@ -94,6 +95,7 @@ TEST_CASE("the metrics tell what the status tells, in seconds") {
   CHECK(samples["modal_agent_orphans_reaped_total"] == "1000");
   CHECK(samples["modal_agent_log_lines_lost_total"] == "8");
   CHECK(samples["modal_agent_gateway_restarts_total"] == "4");
+  CHECK(samples["modal_agent_gateway_sealed"] == "1");
   CHECK(samples["modal_agent_gateway_connections_accepted_total"] == "100");
   CHECK(samples["modal_agent_gateway_connections_refused_total"] == "5");
   CHECK(samples["modal_agent_gateway_connections_timed_out_total"] == "6");

@@ -118,6 +118,7 @@ TEST_CASE("the timeline is in the order in which the phases were entered") {
 TEST_CASE("the gateway's counters stand in an object of their own") {
   GatewayStatus gateway{};
   gateway.pid = 7;
+  gateway.sealed = 1;
   gateway.connections_accepted = 5;
   gateway.connections_refused = 4;
   gateway.connections_timed_out = 3;
@@ -125,6 +126,7 @@ TEST_CASE("the gateway's counters stand in an object of their own") {
   gateway.requests = 9;
   gateway.bad_requests = 1;
   CHECK(Parsed(NewAgentStatus(), &gateway)["gateway"] == Json({{"pid", 7},
+                                                               {"sealed", true},
                                                                {"connections_accepted", 5},
                                                                {"connections_refused", 4},
                                                                {"connections_timed_out", 3},

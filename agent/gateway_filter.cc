@@ -1,0 +1,101 @@
+#include "agent/gateway_filter.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <vector>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MODAL_SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MODAL_SANITIZED
+#endif
+
+namespace modal {
+namespace {
+
+using Call = process::SeccompFilter::AllowedCall;
+
+// Arguments that are an int: the kernel does not look at the upper half of the register.
+constexpr uint64_t kInt = 0xffffffff;
+constexpr uint64_t kSocketType = 0xf;  // without SOCK_NONBLOCK and SOCK_CLOEXEC
+
+void AddLoop(std::vector<Call>& calls) {
+  for (const char* name : {"epoll_wait", "epoll_pwait", "epoll_ctl", "read", "write", "writev",
+                           "close", "clock_gettime", "clock_gettime64", "gettimeofday", "time"}) {
+    calls.push_back({name});
+  }
+  calls.push_back({"ioctl", {{1, kInt, FIONBIO}}});          // libuv, on what it watches
+  calls.push_back({"fcntl", {{1, kInt, F_DUPFD_CLOEXEC}}});  // the Acceptor's reserve
+  calls.push_back({"fcntl64", {{1, kInt, F_DUPFD_CLOEXEC}}});
+}
+
+void AddSockets(std::vector<Call>& calls) {
+  for (const char* name : {"accept4", "connect", "recvfrom", "sendto", "recvmsg", "sendmsg",
+                           "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername"}) {
+    calls.push_back({name});
+  }
+  for (const int family : {AF_INET, AF_INET6}) {
+    calls.push_back(
+        {"socket", {{0, kInt, static_cast<uint64_t>(family)}, {1, kSocketType, SOCK_STREAM}}});
+  }
+}
+
+void AddMemory(std::vector<Call>& calls) {
+  for (const char* name : {"brk", "munmap", "mremap", "madvise"}) calls.push_back({name});
+  for (const char* name : {"mmap", "mmap2", "mprotect"}) {
+    calls.push_back({name, {{2, PROT_EXEC, 0}}});
+  }
+}
+
+// What the C and C++ libraries do by themselves, and how a process ends.
+void AddRuntime(std::vector<Call>& calls) {
+  for (const char* name : {"futex", "futex_time64", "getrandom", "restart_syscall", "rt_sigreturn",
+                           "exit", "exit_group"}) {
+    calls.push_back({name});
+  }
+  // abort(3), so that a broken invariant is seen as SIGABRT. Nobody else can be signalled.
+  for (const char* name : {"rt_sigprocmask", "rt_sigaction", "getpid", "gettid"}) {
+    calls.push_back({name});
+  }
+  calls.push_back({"tgkill", {{0, kInt, static_cast<uint64_t>(::getpid())}, {2, kInt, SIGABRT}}});
+}
+
+// The sanitizers look around before they report.
+void AddSanitizers(std::vector<Call>& calls) {
+#ifdef MODAL_SANITIZED
+  for (const char* name :
+       {"sigaltstack", "sched_yield", "sched_getaffinity", "prctl", "readlink", "readlinkat",
+        "newfstatat", "fstat", "stat", "lseek", "getrlimit", "prlimit64", "getrusage", "uname",
+        "nanosleep", "clock_nanosleep", "pread64"}) {
+    calls.push_back({name});
+  }
+  for (const char* name : {"mmap", "mmap2", "mprotect"}) calls.push_back({name});
+  constexpr uint64_t kToChange = O_ACCMODE | O_CREAT | O_TRUNC;
+  calls.push_back({"open", {{1, kToChange, O_RDONLY}}});
+  calls.push_back({"openat", {{2, kToChange, O_RDONLY}}});
+#else
+  (void)calls;
+#endif
+}
+
+}  // namespace
+
+Result<process::SeccompFilter> GatewayFilter() {
+  std::vector<Call> calls;
+  AddLoop(calls);
+  AddSockets(calls);
+  AddMemory(calls);
+  AddRuntime(calls);
+  AddSanitizers(calls);
+  return process::SeccompFilter::AllowOnlyMatching(calls, false);
+}
+
+}  // namespace modal

@@ -1,0 +1,14 @@
+// The system calls that a gateway may make once it serves: those of its loop, of sockets that it
+// has or that connect over TCP, and of memory that is never executable. Any other call ends it with
+// SIGSYS. There is none to run, trace or signal a process, to open a file, or to gain a right.
+#pragma once
+
+#include "agent/base/result.h"
+#include "agent/process/seccomp_filter.h"
+
+namespace modal {
+
+// For the process that calls it: the filter knows its pid.
+Result<process::SeccompFilter> GatewayFilter();
+
+}  // namespace modal

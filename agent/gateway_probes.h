@@ -1,0 +1,56 @@
+// Makes the HTTP requests of health checks on behalf of the supervisor: each ProbeRequest on the
+// channel is answered with one ProbeReply, as soon as the result is known.
+//
+// At most kMostAtOnce run at a time; a request beyond that is answered at once with an error.
+// Messages of the wrong size are dropped. `on_closed` runs once, from the loop, when the other end
+// has gone; it must not destroy the GatewayProbes. Loop and clock outlive it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "agent/base/clock.h"
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/event/loop.h"
+#include "agent/event/poller.h"
+#include "agent/http/probe.h"
+#include "healthcheck/gateway_channel.h"
+
+namespace modal {
+
+class GatewayProbes {
+ public:
+  static constexpr size_t kMostAtOnce = 16;
+
+  // `channel` is a SOCK_SEQPACKET socket.
+  static Result<std::unique_ptr<GatewayProbes>> Start(event::Loop& loop, Clock& clock,
+                                                      UniqueFd channel,
+                                                      std::function<void()> on_closed);
+
+  size_t running() const { return probes_.size(); }
+
+ private:
+  GatewayProbes(event::Loop& loop, Clock& clock, UniqueFd channel, std::function<void()> on_closed)
+      : loop_(loop),
+        clock_(clock),
+        channel_(std::move(channel)),
+        on_closed_(std::move(on_closed)) {}
+
+  void OnReadable();
+  void Begin(const health::ProbeRequest& request);
+  void Finish(uint64_t number, uint32_t id, const http::ProbeResult& result);
+  void Reply(uint32_t id, const http::ProbeResult& result);
+
+  event::Loop& loop_;
+  Clock& clock_;
+  UniqueFd channel_;
+  std::function<void()> on_closed_;
+  std::unique_ptr<event::Poller> poller_;
+  uint64_t last_number_ = 0;
+  std::map<uint64_t, std::unique_ptr<http::Probe>> probes_;
+};
+
+}  // namespace modal

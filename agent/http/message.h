@@ -66,8 +66,8 @@ struct Request {
 // HEAD the body is not sent, but its length is told; 204 and 304 have none.
 struct Response {
   int status = 200;
-  std::string content_type;  // empty: no such header
-  std::string body;
+  std::string content_type = {};  // empty: no such header
+  std::string body = {};
   std::vector<std::pair<std::string, std::string>> headers = {};  // any others
 };
 

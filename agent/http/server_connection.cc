@@ -256,8 +256,7 @@ void ServerConnection::OnEndOfInput() {
     case State::kIdle:
     case State::kHead:
       LeaveExchange();
-      state_ = State::kClosing;
-      return;
+      return BeginClosing(false);
     case State::kLingering:
       return CloseNow();
     default:
@@ -279,16 +278,16 @@ void ServerConnection::Advance(size_t size) {
 }
 
 void ServerConnection::KeepUnread() {
-  if (!fresh_.empty() && state_ != State::kClosed) {
+  if (!fresh_.empty()) {
     if (pending_.capacity() == 0) pending_ = context_.TakeBuffer();
     pending_.assign(fresh_);
     pending_taken_ = 0;
-  } else if (pending_taken_ == pending_.size() && pending_.capacity() > 0) {
+    fresh_ = {};
+  } else if (pending_.capacity() > 0 && pending_taken_ == pending_.size()) {
     context_.GiveBack(std::move(pending_));
     pending_ = {};
     pending_taken_ = 0;
   }
-  fresh_ = {};
 }
 
 // ---- Answering ----
@@ -471,8 +470,7 @@ void ServerConnection::CompleteIfOver() {
     state_ = State::kIdle;
     return;
   }
-  state_ = State::kClosing;
-  linger_ = !read || !unread().empty();
+  BeginClosing(!read || !unread().empty());
 }
 
 // ---- Ending ----
@@ -495,8 +493,7 @@ void ServerConnection::Refuse(const ParseError& error) {
     out() += response.body;
   }
   LeaveExchange();
-  state_ = State::kClosing;
-  linger_ = true;
+  BeginClosing(true);
 }
 
 void ServerConnection::TellGone() {
@@ -520,6 +517,13 @@ void ServerConnection::Cut() {
   Schedule();
 }
 
+// Nothing is read any more; with `linger` more is likely to come.
+void ServerConnection::BeginClosing(bool linger) {
+  state_ = State::kClosing;
+  linger_ = linger;
+  Advance(unread().size());
+}
+
 void ServerConnection::CloseIfFlushed() {
   if (state_ != State::kClosing || out_size() > 0) return;
   if (end_of_input_) return CloseNow();
@@ -541,6 +545,7 @@ void ServerConnection::CloseNow() {
 
 void ServerConnection::SetClosed() {
   state_ = State::kClosed;
+  Advance(unread().size());
   context_.deadlines.Clear(*this);
   --context_.stats.connections_open;
 }

@@ -88,6 +88,9 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   // Closes at once.
   void GiveWay();
 
+  // Bytes that have been read and not consumed, or written and not sent.
+  size_t held() const { return unread().size() + out_size(); }
+
   size_t index = 0;  // the owner's
 
  private:
@@ -148,6 +151,7 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   void TellGone();
   void LeaveExchange();
   void Cut();
+  void BeginClosing(bool linger);
   void CloseIfFlushed();
   void CloseNow();
   void SetClosed();

@@ -14,7 +14,7 @@ constexpr int kShareOfTheWait = 500;
 constexpr Milliseconds kShortestInterval(1);
 constexpr Milliseconds kLongestInterval(20);
 constexpr int kCostFactor = 10;
-constexpr Milliseconds kLongestCostlyInterval(100);
+constexpr Milliseconds kLongestCostlyInterval(50);
 constexpr Milliseconds kSurveyInterval(100);
 constexpr size_t kPortsNamed = 3;
 
@@ -137,7 +137,7 @@ void PortWait::Look(Depth depth) {
       SetNote(PortState::kClosed, Survey());
     }
   }
-  cost_before_ = std::exchange(cost_, clock_.Now() - begin);
+  costs_[looks_++ % costs_.size()] = clock_.Now() - begin;
   timer_ = clock_.After(NextInterval(), [this] { Look(Depth::kQuick); });
 }
 
@@ -205,8 +205,8 @@ void PortWait::SetNote(PortState state, std::string note) {
 Milliseconds PortWait::NextInterval() const {
   const Milliseconds share =
       duration_cast<Milliseconds>((clock_.Now() - started_) / kShareOfTheWait);
-  const Milliseconds rest =
-      duration_cast<Milliseconds>(std::min(cost_, cost_before_) * kCostFactor);
+  const Clock::TimePoint::duration cost = *std::min_element(costs_.begin(), costs_.end());
+  const Milliseconds rest = duration_cast<Milliseconds>(cost * kCostFactor);
   return std::max(std::clamp(share, kShortestInterval, kLongestInterval),
                   std::min(rest, kLongestCostlyInterval));
 }

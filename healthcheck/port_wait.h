@@ -9,10 +9,11 @@
 // 20 ms. So a server that is up within a second is seen half a millisecond after it listens, as a
 // rule, and no start is made longer by more than a 500th (or 1 ms). Where a look is expensive (tens
 // of thousands of sockets in /proc/net/tcp) the pause is at least ten times as long as a look took,
-// up to 100 ms, so that waiting never takes more than a tenth of a processor from the server that
-// is starting.
+// up to 50 ms, and leaves the processor to the server that is starting.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -90,10 +91,10 @@ class PortWait {
   std::function<void(PortState, const std::string&)> on_note_;
   Clock::TimePoint started_{};
   Clock::TimePoint surveyed_{};
-  // What the last two looks took. The cheaper one counts: a look that was long because the machine
-  // was busy with something else says nothing about the next one.
-  Clock::TimePoint::duration cost_{};
-  Clock::TimePoint::duration cost_before_{};
+  // What the last looks took. The cheapest one counts: a look that was long because the machine was
+  // busy with something else (the server that starts) says nothing about the next one.
+  std::array<Clock::TimePoint::duration, 8> costs_{};
+  size_t looks_ = 0;
   PortState note_state_ = PortState::kClosed;
   std::string note_;
   bool done_ = false;

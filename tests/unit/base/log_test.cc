@@ -2,10 +2,9 @@
 
 #include <doctest/doctest.h>
 
-#include <cmath>
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -31,12 +30,17 @@ std::string LineOf(LogFormat format, Write write) {
   return sink.lines[0];
 }
 
+// `pattern` has a # for each digit.
+bool Matches(std::string_view text, std::string_view pattern) {
+  return std::equal(text.begin(), text.end(), pattern.begin(), pattern.end(),
+                    [](char c, char p) { return p == '#' ? c >= '0' && c <= '9' : c == p; });
+}
+
 // The part of a text line that follows the time.
 std::string TextOf(Log::Fields fields) {
   const std::string line =
       LineOf(LogFormat::kText, [&](Log& log) { log.Info("some.event", fields); });
-  CHECK(std::regex_search(line,
-                          std::regex("^[0-2]\\d:[0-5]\\d:[0-6]\\d\\.\\d{3} info  some\\.event")));
+  CHECK(Matches(std::string_view(line).substr(0, 29), "##:##:##.### info  some.event"));
   CHECK(line.ends_with('\n'));
   return line.substr(line.find("some.event"), line.size() - line.find("some.event") - 1);
 }
@@ -79,9 +83,7 @@ TEST_CASE("numbers, durations and truth values need no quotes") {
 
 TEST_CASE("a line of JSON is one object with time, level, event and the fields") {
   const Json json = JsonOf({{"message", "two\nlines"}, {"hook", std::string("warm")}});
-  CHECK(std::regex_match(
-      json["time"].get<std::string>(),
-      std::regex("2\\d{3}-[01]\\d-[0-3]\\dT[0-2]\\d:[0-5]\\d:[0-6]\\d\\.\\d{3}Z")));
+  CHECK(Matches(json["time"].get<std::string>(), "####-##-##T##:##:##.###Z"));
   CHECK(json["level"] == "info");
   CHECK(json["event"] == "some.event");
   CHECK(json["message"] == "two\nlines");

@@ -4,6 +4,7 @@
 // down in the same proportion.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "agent/base/clock.h"
@@ -21,8 +22,11 @@ struct StopPlan {
 constexpr StopPlan PlanStop(StopPlan wanted, std::optional<Milliseconds> budget) {
   const Milliseconds total = wanted.Longest();
   if (!budget || total <= *budget || total.count() == 0) return wanted;
+  // In floating point: months times months of milliseconds fit into no integer.
   const auto scaled = [&](Milliseconds part) {
-    return Milliseconds(part.count() * budget->count() / total.count());
+    return Milliseconds(static_cast<int64_t>(static_cast<double>(part.count()) *
+                                             static_cast<double>(budget->count()) /
+                                             static_cast<double>(total.count())));
   };
   return {scaled(wanted.drain_delay), scaled(wanted.drain_grace), scaled(wanted.stop_timeout)};
 }

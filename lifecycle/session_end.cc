@@ -14,13 +14,18 @@ SessionEnd::SessionEnd(Clock& clock, ProcessTree& tree, pid_t session, int stop_
                        Milliseconds timeout, std::function<void()> on_ended)
     : clock_(clock), tree_(tree), session_(session), on_ended_(std::move(on_ended)) {
   tree_.SignalSession(session_, stop_signal);
-  timeout_ = clock_.After(timeout, [this] { tree_.SignalSession(session_, SIGKILL); });
+  timeout_ = clock_.After(timeout, [this] {
+    killing_ = true;
+    Check();
+  });
   check_ = clock_.After(Milliseconds(0), [this] { Check(); });
 }
 
 void SessionEnd::Check() {
   if (!on_ended_) return;
   if (!tree_.SessionIsEmpty(session_)) {
+    // A fork can outrun a signal that is sent process by process: again each time.
+    if (killing_) tree_.SignalSession(session_, SIGKILL);
     check_ = clock_.After(kLookAgain, [this] { Check(); });
     return;
   }

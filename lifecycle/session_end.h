@@ -24,6 +24,7 @@ class SessionEnd {
   ProcessTree& tree_;
   pid_t session_;
   std::function<void()> on_ended_;
+  bool killing_ = false;
   std::unique_ptr<Timer> timeout_;
   std::unique_ptr<Timer> check_;
 };

@@ -10,6 +10,14 @@
 #include "agent/base/strings.h"
 
 namespace modal::lifecycle {
+namespace {
+
+// On a terminal the workload has only a group of its own.
+bool BelongsTo(const process::ProcessInfo& process, pid_t session) {
+  return process.session == session || process.group == session;
+}
+
+}  // namespace
 
 RealProcessTree::RealProcessTree(Log& log, process::Reaper& reaper, bool is_process_1)
     : log_(log), reaper_(reaper), is_process_1_(is_process_1), self_(::getpid()) {}
@@ -33,6 +41,12 @@ void RealProcessTree::Send(pid_t target, int signal) {
              {"pid", target}});
 }
 
+// What is stopped (^Z, SIGSTOP) could not even notice that it is to end.
+void RealProcessTree::Send(const process::ProcessInfo& process, int signal) {
+  Send(process.pid, signal);
+  if (process.state == 'T') Send(process.pid, SIGCONT);
+}
+
 size_t RealProcessTree::SignalAll(int signal) {
   Result<std::vector<process::ProcessInfo>> members = Members();
   if (!members) {
@@ -42,11 +56,11 @@ size_t RealProcessTree::SignalAll(int signal) {
   }
   size_t count = 0;
   for (const process::ProcessInfo& process : *members) {
-    if (spared_sessions_.contains(process.session)) continue;
+    if (spared_sessions_.contains(process.session) || spared_sessions_.contains(process.group)) {
+      continue;
+    }
     if (!signalled_.insert({signal, process.pid}).second) continue;
-    Send(process.pid, signal);
-    // What is stopped (^Z, SIGSTOP) could not even notice that it is to end.
-    if (process.state == 'T') Send(process.pid, SIGCONT);
+    Send(process, signal);
     ++count;
   }
   return count;
@@ -64,18 +78,32 @@ void RealProcessTree::SignalSession(pid_t session, int signal) {
   Result<std::vector<process::ProcessInfo>> members = Members();
   if (!members) return Send(-session, signal);
   for (const process::ProcessInfo& process : *members) {
-    if (process.session != session && process.group != session) continue;
-    Send(process.pid, signal);
-    if (process.state == 'T') Send(process.pid, SIGCONT);
+    if (BelongsTo(process, session)) Send(process, signal);
   }
+}
+
+size_t RealProcessTree::SignalSessionOnce(pid_t session, int signal) {
+  Result<std::vector<process::ProcessInfo>> members = Members();
+  if (!members) {
+    if (!signalled_.insert({signal, -session}).second) return 0;
+    Send(-session, signal);
+    return 1;
+  }
+  size_t count = 0;
+  for (const process::ProcessInfo& process : *members) {
+    if (!BelongsTo(process, session)) continue;
+    if (!signalled_.insert({signal, process.pid}).second) continue;
+    Send(process, signal);
+    ++count;
+  }
+  return count;
 }
 
 bool RealProcessTree::SessionIsEmpty(pid_t session) {
   Result<std::vector<process::ProcessInfo>> members = Members();
   if (!members) return ::kill(-session, 0) != 0;
-  return std::none_of(members->begin(), members->end(), [session](const auto& process) {
-    return process.session == session || process.group == session;
-  });
+  return std::none_of(members->begin(), members->end(),
+                      [session](const auto& process) { return BelongsTo(process, session); });
 }
 
 bool RealProcessTree::AnythingLeft() {

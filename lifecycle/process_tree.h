@@ -27,8 +27,11 @@ class ProcessTree {
   // SIGKILL to everything, the spared sessions included; the agent's helpers only as process 1
   // without a choice. Call again while AnythingLeft().
   virtual void KillAll() = 0;
-  // Sends `signal` to every process of one session.
+  // Sends `signal` to every process of one session (or group, on a terminal).
   virtual void SignalSession(pid_t session, int signal) = 0;
+  // The same, but to those that were not sent it before (by this, or SignalAll()). Returns how many
+  // there were.
+  virtual size_t SignalSessionOnce(pid_t session, int signal) = 0;
   virtual bool SessionIsEmpty(pid_t session) = 0;
   // Whether any child beside the helpers is left, zombies included: process 1 and a subreaper
   // inherit every orphan, so no child means that nothing at all is left.
@@ -52,6 +55,7 @@ class RealProcessTree : public ProcessTree {
   size_t SignalAll(int signal) override;
   void KillAll() override;
   void SignalSession(pid_t session, int signal) override;
+  size_t SignalSessionOnce(pid_t session, int signal) override;
   bool SessionIsEmpty(pid_t session) override;
   bool AnythingLeft() override;
   bool AnythingLeftOutside(const std::vector<pid_t>& sessions) override;
@@ -65,6 +69,7 @@ class RealProcessTree : public ProcessTree {
   // Our processes that are alive, helpers not included; an Error without /proc.
   Result<std::vector<process::ProcessInfo>> Members() const;
   void Send(pid_t target, int signal);
+  void Send(const process::ProcessInfo& process, int signal);
 
   Log& log_;
   process::Reaper& reaper_;

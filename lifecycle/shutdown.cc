@@ -2,15 +2,19 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 #include "agent/base/exit_status.h"
 #include "agent/base/strings.h"
 
 namespace modal::lifecycle {
 namespace {
 
-// How long newcomers may live before they are told to end; bounds the looks through /proc while
-// thousands of processes go.
+// How long newcomers may live before they are told to end, when something has just ended; bounds
+// the looks through /proc while thousands of processes go.
 constexpr Milliseconds kSweepPause{20};
+// And when nothing ends: a wrapper reaps its server itself and starts it anew.
+constexpr Milliseconds kLongestSweepPause{320};
 // A subreaper kills by pid, which a fork can outrun: it looks again.
 constexpr Milliseconds kKillPause{10};
 // What SIGKILL has not ended by then waits inside the kernel (a dead disk or network mount).
@@ -31,10 +35,7 @@ void Shutdown::Begin() {
   timeout_ = clock_.After(options_.timeout, [this] {
     KillNow(Concat("still running after ", options_.timeout.count(), " ms"));
   });
-  if (options_.workload_session != 0 && options_.stop_signal != SIGTERM) {
-    tree_.SignalSession(options_.workload_session, options_.stop_signal);
-    tree_.SpareSession(options_.workload_session);
-  }
+  if (HasOwnSignal()) tree_.SpareSession(options_.workload_session);
   Sweep();
   if (exit_handlers_) {
     handlers_running_ = true;
@@ -43,18 +44,30 @@ void Shutdown::Begin() {
   Check();
 }
 
+bool Shutdown::HasOwnSignal() const {
+  return options_.workload_session != 0 && options_.stop_signal != SIGTERM;
+}
+
 void Shutdown::Sweep() {
   if (exit_handlers_) {
     for (const pid_t session : exit_handlers_->sessions()) tree_.SpareSession(session);
   }
-  const size_t told = tree_.SignalAll(SIGTERM);
+  size_t told = tree_.SignalAll(SIGTERM);
+  if (HasOwnSignal()) {
+    told += tree_.SignalSessionOnce(options_.workload_session, options_.stop_signal);
+  }
   if (told > 0) log_.Info("stop.term", {{"processes", told}});
 }
 
 void Shutdown::SweepSoon() {
-  if (sweep_ || killing_) return;
-  sweep_ = clock_.After(kSweepPause, [this] {
-    sweep_.reset();
+  if (killing_ || (sweep_ && sweep_pause_ == kSweepPause)) return;
+  SweepAfter(kSweepPause);
+}
+
+void Shutdown::SweepAfter(Milliseconds pause) {
+  sweep_pause_ = pause;
+  sweep_ = clock_.After(pause, [this] {
+    SweepAfter(std::min(sweep_pause_ * 2, kLongestSweepPause));
     Sweep();
   });
 }

@@ -37,8 +37,11 @@ class Shutdown {
   void KillNow(const std::string& why);
 
  private:
+  // The workload is told to end by another signal than everybody else.
+  bool HasOwnSignal() const;
   void Sweep();
   void SweepSoon();
+  void SweepAfter(Milliseconds pause);
   void Check();
   void KillAgain();
   void Finish();
@@ -53,6 +56,7 @@ class Shutdown {
   bool killing_ = false;
   Clock::TimePoint killing_since_{};
   std::unique_ptr<Timer> timeout_;
+  Milliseconds sweep_pause_{};
   std::unique_ptr<Timer> sweep_;
   std::unique_ptr<Timer> kill_again_;
   std::unique_ptr<Timer> turn_;

@@ -48,10 +48,13 @@ Hook HookFromCommandLine(const std::string& command_line) {
       command_line.find_first_of("|&;<>()$`\\\"'*?[]#~=%{}!\n") != std::string::npos;
   if (has_shell_syntax) return {command_line, {"/bin/sh", "-c", command_line}};
   Hook hook{command_line, {}};
-  for (const std::string& word : Split(command_line, ' ')) {
-    if (!Trim(word).empty()) hook.argv.emplace_back(Trim(word));
+  constexpr std::string_view kBlanks = " \t\r";
+  for (size_t at = 0;;) {
+    const size_t begin = command_line.find_first_not_of(kBlanks, at);
+    if (begin == std::string::npos) return hook;
+    at = std::min(command_line.find_first_of(kBlanks, begin), command_line.size());
+    hook.argv.push_back(command_line.substr(begin, at - begin));
   }
-  return hook;
 }
 
 std::vector<Hook> HooksFromFolder(const std::string& folder, Log& log) {

@@ -13,6 +13,8 @@
 namespace modal::lifecycle {
 namespace {
 
+constexpr Milliseconds kAcceptPause{100};
+
 Result<sockaddr_un> AddressOf(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -24,31 +26,49 @@ Result<sockaddr_un> AddressOf(const std::string& path) {
   return address;
 }
 
-// A folder of our own; in /tmp anybody could have made one of that name before us.
+bool IsOursOrRoots(const struct stat& info) {
+  return info.st_uid == ::geteuid() || info.st_uid == 0;
+}
+
+// A folder of our own; in /tmp anybody could have made one of that name, or a link, before us.
 Result<void> PrepareFolder(const std::string& path) {
-  const std::string folder = path.substr(0, path.rfind('/'));
-  if (folder.empty()) return {};
-  if (::mkdir(folder.c_str(), 0700) == 0 || errno != EEXIST) {
-    struct stat made {};
-    if (::stat(folder.c_str(), &made) != 0)
-      return Error::FromErrno("control socket " + path, errno);
-    return {};
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos || slash == 0) return {};
+  const std::string folder = path.substr(0, slash);
+  const int made = ::mkdir(folder.c_str(), 0700) == 0 ? EEXIST : errno;
+  struct stat itself {};
+  struct stat target {};
+  if (::lstat(folder.c_str(), &itself) != 0 || ::stat(folder.c_str(), &target) != 0) {
+    return Error::FromErrno("control socket " + path, made == EEXIST ? errno : made);
   }
-  struct stat info {};
-  if (::lstat(folder.c_str(), &info) != 0) return Error::FromErrno(folder, errno);
-  const bool ours = info.st_uid == ::geteuid() || info.st_uid == 0;
-  if (!S_ISDIR(info.st_mode) || !ours) {
+  if (!S_ISDIR(target.st_mode)) {
+    return Error(Concat("control socket ", path, ": ", folder, " is no folder"));
+  }
+  if (!IsOursOrRoots(itself) || !IsOursOrRoots(target)) {
     return Error(Concat("control socket ", path, ": ", folder, " belongs to somebody else"));
   }
   return {};
 }
 
-bool SomebodyAnswers(const sockaddr_un& address) {
+// Removes the socket of an agent that is gone, and nothing else.
+Result<void> RemoveStale(const std::string& path, const sockaddr_un& address) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return Error::FromErrno("control socket " + path, errno);
+  if (!S_ISSOCK(info.st_mode)) {
+    return Error(Concat("control socket ", path, ": something else is there"));
+  }
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket) return false;
-  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
-             0 ||
-         errno == EAGAIN;
+  if (!socket) return Error::FromErrno("control socket", errno);
+  const int refusal =
+      ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
+          ? 0
+          : errno;
+  if (refusal == 0 || refusal == EAGAIN) {
+    return Error(Concat("control socket ", path, ": another agent answers there"));
+  }
+  if (refusal != ECONNREFUSED) return Error::FromErrno("control socket " + path, refusal);
+  if (::unlink(path.c_str()) != 0) return Error::FromErrno("control socket " + path, errno);
+  return {};
 }
 
 Result<UniqueFd> Bind(const std::string& path) {
@@ -62,10 +82,9 @@ Result<UniqueFd> Bind(const std::string& path) {
   ::fchmod(socket.get(), 0600);
   if (::bind(socket.get(), name, sizeof *address) != 0) {
     if (errno != EADDRINUSE) return Error::FromErrno("control socket " + path, errno);
-    if (SomebodyAnswers(*address)) {
-      return Error(Concat("control socket ", path, ": another agent answers there"));
+    if (Result<void> removed = RemoveStale(path, *address); !removed) {
+      return std::move(removed.error());
     }
-    ::unlink(path.c_str());
     if (::bind(socket.get(), name, sizeof *address) != 0) {
       return Error::FromErrno("control socket " + path, errno);
     }
@@ -120,7 +139,14 @@ ControlServer::~ControlServer() { ::unlink(path_.c_str()); }
 
 void ControlServer::Accept() {
   UniqueFd socket(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket) return;
+  if (!socket) {
+    // Without a free descriptor the client stays in the queue, and would be reported at once again.
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      poller_->WaitFor(false, false);
+      accept_again_ = clock_.After(kAcceptPause, [this] { WaitForClients(); });
+    }
+    return;
+  }
   auto client = std::make_unique<Client>();
   Client* self = client.get();
   client->socket = std::move(socket);
@@ -131,8 +157,10 @@ void ControlServer::Accept() {
   client->poller->WaitFor(true, false);
   client->timeout = clock_.After(kTimeout, [this, self] { Retire(self); });
   clients_.push_back(std::move(client));
-  if (clients_.size() >= kMaxClients) poller_->WaitFor(false, false);
+  WaitForClients();
 }
+
+void ControlServer::WaitForClients() { poller_->WaitFor(clients_.size() < kMaxClients, false); }
 
 void ControlServer::OnReady(Client* client) {
   if (client->reply.empty()) {
@@ -156,7 +184,7 @@ void ControlServer::OnReady(Client* client) {
 
 void ControlServer::Retire(Client* client) {
   clients_.remove_if([client](const std::unique_ptr<Client>& one) { return one.get() == client; });
-  poller_->WaitFor(true, false);
+  WaitForClients();
 }
 
 }  // namespace modal::lifecycle

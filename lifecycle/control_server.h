@@ -39,6 +39,7 @@ class ControlServer {
 
   ControlServer(event::Loop& loop, Clock& clock, std::string path, UniqueFd socket,
                 std::function<std::string(const std::string&)> answer);
+  void WaitForClients();
   void Accept();
   void OnReady(Client* client);
   void Retire(Client* client);
@@ -49,6 +50,7 @@ class ControlServer {
   UniqueFd socket_;
   std::function<std::string(const std::string&)> answer_;
   std::unique_ptr<event::Poller> poller_;
+  std::unique_ptr<Timer> accept_again_;
   std::list<std::unique_ptr<Client>> clients_;
 };
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 
 #include <array>
 #include <cerrno>
@@ -16,6 +17,11 @@ namespace {
 
 constexpr int kBatch = 64;  // connections taken before others on the loop have their turn
 constexpr Milliseconds kPause{100};
+
+bool IsReadable(int fd) {
+  pollfd entry{fd, POLLIN, 0};
+  return ::poll(&entry, 1, 0) == 1;
+}
 
 Error ListenError(const SocketAddress& address, int code) {
   const std::string what = Concat("listen on ", address.ToString());
@@ -180,6 +186,8 @@ void Acceptor::OnReadable() {
         return;
       case EMFILE:
       case ENFILE:
+        // The kernel takes the descriptor first, and looks for a connection then.
+        if (!IsReadable(listener_.get())) return;
         if (!MakeRoom()) return Pause();
         break;
       case ENOBUFS:

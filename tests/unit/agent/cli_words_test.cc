@@ -1,0 +1,71 @@
+#include "agent/cli_words.h"
+
+#include <doctest/doctest.h>
+
+namespace modal {
+namespace {
+
+using Words = std::vector<std::string>;
+
+struct Split {
+  std::string subcommand;
+  Words options;
+  Words command;
+  bool operator==(const Split&) const = default;
+};
+
+Split SplitOf(Words words) {
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  CommandWords split = SplitWords(pointers);
+  return {std::string(split.subcommand), split.options, split.command};
+}
+
+TEST_CASE("options end at the first word that is none") {
+  CHECK(SplitOf({"--port", "8000", "./server", "--port", "1"}) ==
+        Split{"", {"--port", "8000"}, {"./server", "--port", "1"}});
+  CHECK(SplitOf({"--port=8000", "./server"}) == Split{"", {"--port=8000"}, {"./server"}});
+  CHECK(SplitOf({"./server", "--help"}) == Split{"", {}, {"./server", "--help"}});
+  CHECK(SplitOf({"-", "x"}) == Split{"", {}, {"-", "x"}});
+  CHECK(SplitOf({"", "x"}) == Split{"", {}, {"", "x"}});
+}
+
+TEST_CASE("options end at --, and what follows is COMMAND whatever it looks like") {
+  CHECK(SplitOf({"--port", "1", "--", "--x", "--", "-y"}) ==
+        Split{"", {"--port", "1"}, {"--x", "--", "-y"}});
+  CHECK(SplitOf({"--"}) == Split{"", {}, {}});
+  CHECK(SplitOf({"--", "status"}) == Split{"", {}, {"status"}});
+}
+
+TEST_CASE("a subcommand is one only as the first word") {
+  CHECK(SplitOf({"status", "--json"}) == Split{"status", {"--json"}, {}});
+  CHECK(SplitOf({"run", "run", "status"}) == Split{"run", {}, {"run", "status"}});
+  CHECK(SplitOf({"--port", "1", "status"}) == Split{"", {"--port", "1"}, {"status"}});
+  CHECK(SplitOf({"statu"}) == Split{"", {}, {"statu"}});
+  CHECK(SplitOf({}) == Split{"", {}, {}});
+}
+
+TEST_CASE("a switch takes no word, and any other option takes one") {
+  CHECK(SplitOf({"--no-new-privs", "./server"}) ==
+        Split{"", {"--no-new-privs", "true"}, {"./server"}});
+  CHECK(SplitOf({"--no-new-privs=no", "./server"}) ==
+        Split{"", {"--no-new-privs=no"}, {"./server"}});
+  CHECK(SplitOf({"-h", "x"}) == Split{"", {"-h"}, {"x"}});
+  CHECK(SplitOf({"--on-enter", "-x", "y"}) == Split{"", {"--on-enter", "-x"}, {"y"}});
+}
+
+TEST_CASE("an empty value stays a value") {
+  CHECK(SplitOf({"--user=", "./server"}) == Split{"", {"--user", ""}, {"./server"}});
+  CHECK(SplitOf({"--user", "", "./server"}) == Split{"", {"--user", ""}, {"./server"}});
+}
+
+TEST_CASE("nothing is guessed after an option that is unknown or lacks its value") {
+  CHECK(SplitOf({"--prot", "8000", "./server"}) == Split{"", {"--prot"}, {}});
+  CHECK(SplitOf({"-p", "8000"}) == Split{"", {"-p"}, {}});
+  CHECK(SplitOf({"--user", "--port", "80", "x"}) == Split{"", {"--user"}, {}});
+  CHECK(SplitOf({"--user", "--", "x"}) == Split{"", {"--user"}, {}});
+  CHECK(SplitOf({"--user"}) == Split{"", {"--user"}, {}});
+}
+
+}  // namespace
+}  // namespace modal

@@ -1,0 +1,141 @@
+#include "agent/control_answers.h"
+
+#include <doctest/doctest.h>
+
+#include "agent/base/status_board.h"
+#include "healthcheck/status_json.h"
+
+namespace modal {
+namespace {
+
+bool Contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+health::AgentStatus Serving() {
+  health::AgentStatus status = health::NewAgentStatus();
+  SetBoardText(status.version, "1.2.3");
+  status.agent_pid = 1;
+  status.started_unix_ms = 1'000'000;
+  health::EnterPhase(status, health::Phase::kStartupHooks, 0);
+  health::EnterPhase(status, health::Phase::kLaunching, 1200);
+  health::EnterPhase(status, health::Phase::kWaitingForPort, 1201);
+  health::EnterPhase(status, health::Phase::kServing, 1500);
+  status.ready = true;
+  status.live = true;
+  status.ready_ms = 1500;
+  status.workload_pid = 7;
+  SetBoardText(status.command, "./server --fast");
+  status.port = 8000;
+  SetBoardText(status.listening, "0.0.0.0:8000");
+  return status;
+}
+
+std::string TableOf(const health::AgentStatus& status, int64_t now = 1'065'000) {
+  const Result<std::string> table = StatusTable(health::StatusJson(status, nullptr), now);
+  return table ? *table : "error " + table.error().message();
+}
+
+TEST_CASE("health is read from the agent's answer, with the reason if it is not well") {
+  const Result<HealthAnswer> well =
+      ReadHealthAnswer(R"({"healthy":true,"phase":"Serving","reason":""})");
+  REQUIRE(well.ok());
+  CHECK(well->healthy);
+  CHECK(well->line == "healthy (Serving)");
+  const Result<HealthAnswer> ill =
+      ReadHealthAnswer(R"({"healthy":false,"phase":"WaitingForPort","reason":"nothing\nlistens"})");
+  CHECK_FALSE(ill->healthy);
+  CHECK(ill->line == "not healthy (WaitingForPort): nothing listens");
+}
+
+TEST_CASE("an answer without a verdict is not healthy") {
+  CHECK_FALSE(ReadHealthAnswer("{}")->healthy);
+  CHECK_FALSE(ReadHealthAnswer(R"({"healthy":"true"})")->healthy);
+}
+
+TEST_CASE("what is no JSON object is an error that shows it") {
+  for (const std::string_view text : {"", "nonsense", "[1]", "{\"healthy\":tr", "\xff"}) {
+    CAPTURE(text);
+    CHECK_FALSE(ReadHealthAnswer(text).ok());
+    CHECK_FALSE(ReadDoneAnswer(text).ok());
+    CHECK_FALSE(StatusTable(text, 0).ok());
+  }
+}
+
+TEST_CASE("a request that was refused says why in the agent's words") {
+  CHECK(ReadDoneAnswer(R"({"ok":true})").ok());
+  CHECK(ReadDoneAnswer(R"({"ok":false,"error":"--port 0: not a port"})").error().message() ==
+        "--port 0: not a port");
+  CHECK_FALSE(ReadDoneAnswer("{}").ok());
+}
+
+TEST_CASE("the status of a serving agent reads at a glance") {
+  CHECK(TableOf(Serving()) ==
+        "phase         Serving\n"
+        "ready         yes, for the first time after 1500 ms\n"
+        "port          8000, listening on 0.0.0.0:8000\n"
+        "server        ./server --fast (pid 7)\n"
+        "health        not checked yet\n"
+        "phases        at 0 ms  StartupHooks, for 1200 ms\n"
+        "              at 1200 ms  Launching, for 1 ms\n"
+        "              at 1201 ms  WaitingForPort, for 299 ms\n"
+        "              at 1500 ms  Serving\n"
+        "agent         modal-agent 1.2.3, pid 1, up 1 m 5 s\n");
+}
+
+TEST_CASE("the status says what is wrong, and what a stop is about") {
+  health::AgentStatus status = Serving();
+  status.checks = 12;
+  status.check_failures = 2;
+  status.consecutive_failures = 2;
+  status.failure_threshold = 3;
+  SetBoardText(status.last_failure, "GET /up: 503");
+  status.restarts = 1;
+  status.hooks_run = 2;
+  status.hooks_failed = 1;
+  CHECK(Contains(TableOf(status),
+                 "failing; checks: 12, failures: 2 (2 in a row, of 3); the last: GET /up: 503\n"));
+  CHECK(Contains(TableOf(status), "./server --fast (pid 7), restarts: 1\n"));
+  CHECK(Contains(TableOf(status), "hooks         2 run, 1 failed\n"));
+
+  status.ready = false;
+  status.drain_requested = true;
+  CHECK(Contains(TableOf(status), "ready         no: a drain was asked for\n"));
+  status.live = false;
+  CHECK(Contains(TableOf(status), "unhealthy; checks: 12"));
+
+  SetBoardText(status.stop_by, "SIGTERM from pid 12");
+  SetBoardText(status.stop_reason, "asked to stop");
+  status.stop_longest_ms = 35'000;
+  status.exit_code = 121;
+  CHECK(Contains(TableOf(status),
+                 "stop          SIGTERM from pid 12: asked to stop (takes 35.0 s at most)\n"));
+  CHECK(Contains(TableOf(status), "exit code     121\n"));
+}
+
+TEST_CASE("the status of a waiting agent says what was found instead") {
+  health::AgentStatus status = health::NewAgentStatus();
+  status.port = 8000;
+  CHECK(Contains(TableOf(status), "port          8000, not listening\n"));
+  SetBoardText(status.waiting_note, "nothing listens on port 8000");
+  CHECK(Contains(TableOf(status), "port          8000, nothing listens on port 8000\n"));
+  CHECK(Contains(TableOf(status), "server        none of ours\n"));
+}
+
+TEST_CASE("a command's name cannot write control sequences to the terminal") {
+  health::AgentStatus status = Serving();
+  SetBoardText(status.command, "./x\x1b]0;title\x07\n\x1b[2J");
+  for (const char c : TableOf(status)) CHECK((static_cast<unsigned char>(c) >= 0x20 || c == '\n'));
+}
+
+TEST_CASE(
+    "answers of another version, with keys missing or of other types, are shown as they can be") {
+  CHECK(StatusTable("{}", 0).ok());
+  CHECK(StatusTable(R"({"phase":3,"ready":"yes","entered_ms":[1],"spent_ms":{"x":"y"},"port":"a"})",
+                    0)
+            .ok());
+  CHECK(Contains(TableOf(Serving(), 999'999), "modal-agent 1.2.3, pid 1\n"));
+}
+
+}  // namespace
+}  // namespace modal

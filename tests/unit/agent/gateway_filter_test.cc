@@ -57,7 +57,7 @@ const ExitStatus kKilled = ExitStatus::Signal(SIGSYS);
 
 // A system call that must not get through; a child that it makes ends at once.
 template <class... Arguments>
-void CheckKilled(const char* what, long number, Arguments... arguments) {
+void CheckKilled(const std::string& what, long number, Arguments... arguments) {
   INFO(what);
   CHECK(Sealed([=] {
           if (::syscall(number, arguments...) == 0) ::_exit(1);

@@ -33,7 +33,7 @@ TEST_CASE("while it starts it is live, but neither started nor ready") {
 }
 
 TEST_CASE("while it serves it is live, started and ready") {
-  for (const char* path : {"/livez", "/startupz", "/readyz"}) {
+  for (const std::string path : {"/livez", "/startupz", "/readyz"}) {
     INFO(path);
     const AdminResponse response = Get(path, Serving());
     CHECK(response.status == 200);
@@ -77,7 +77,7 @@ TEST_CASE("once found unhealthy it is not live, and says what failed") {
 TEST_CASE("an error says where we are and what was found instead") {
   AgentStatus status = InPhase(Phase::kWaitingForPort);
   SetBoardText(status.waiting_note, "nothing listens on port 8000");
-  for (const char* path : {"/readyz", "/startupz"}) {
+  for (const std::string path : {"/readyz", "/startupz"}) {
     const AdminResponse response = Get(path, status);
     INFO(path);
     CHECK(response.content_type == "application/json");
@@ -106,27 +106,27 @@ TEST_CASE("/status and /metrics are the documents of their names, whatever the p
 TEST_CASE("/ lists what is there") {
   const AdminResponse response = Get("/", Serving());
   CHECK(response.status == 200);
-  for (const char* path : {"/livez", "/startupz", "/readyz", "/status", "/metrics"}) {
+  for (const std::string path : {"/livez", "/startupz", "/readyz", "/status", "/metrics"}) {
     INFO(path);
     CHECK(response.body.find(path) != std::string::npos);
   }
 }
 
 TEST_CASE("queries are ignored, and the absolute form of a target is understood") {
-  for (const char* target : {"/livez?", "/livez?verbose=1&x=/readyz", "http://10.0.0.7:8001/livez",
-                             "http://a/livez?b"}) {
+  for (const std::string target : {"/livez?", "/livez?verbose=1&x=/readyz",
+                                   "http://10.0.0.7:8001/livez", "http://a/livez?b"}) {
     INFO(target);
     CHECK(Get(target, Serving()).body == "ok\n");
   }
-  for (const char* target : {"http://10.0.0.7:8001", "http://10.0.0.7?x=/livez", "/?x"}) {
+  for (const std::string target : {"http://10.0.0.7:8001", "http://10.0.0.7?x=/livez", "/?x"}) {
     INFO(target);
     CHECK(Get(target, Serving()).body.starts_with("modal-agent\n"));
   }
 }
 
 TEST_CASE("any other path is not found") {
-  for (const char* target : {"", "*", "/livez/", "//livez", "/LIVEZ", "/livez%20", "/%6civez",
-                             "/../livez", "livez", "ftp://a/livez", "/status.json"}) {
+  for (const std::string target : {"", "*", "/livez/", "//livez", "/LIVEZ", "/livez%20", "/%6civez",
+                                   "/../livez", "livez", "ftp://a/livez", "/status.json"}) {
     INFO(target);
     const AdminResponse response = Get(target, Serving());
     CHECK(response.status == 404);
@@ -138,7 +138,7 @@ TEST_CASE("any other path is not found") {
 TEST_CASE("HEAD is answered as GET is; other methods are refused with those that work") {
   const AgentStatus status = Serving();
   CHECK(AnswerAdmin({"HEAD", "/livez"}, &status, nullptr, 0).status == 200);
-  for (const char* method : {"POST", "PUT", "DELETE", "OPTIONS", "get", "BREW", ""}) {
+  for (const std::string method : {"POST", "PUT", "DELETE", "OPTIONS", "get", "BREW", ""}) {
     INFO(method);
     const AdminResponse response = AnswerAdmin({method, "/livez"}, &status, nullptr, 0);
     CHECK(response.status == 405);
@@ -148,7 +148,7 @@ TEST_CASE("HEAD is answered as GET is; other methods are refused with those that
 }
 
 TEST_CASE("without a status everything is 503") {
-  for (const char* path : {"/livez", "/startupz", "/readyz", "/status", "/metrics"}) {
+  for (const std::string path : {"/livez", "/startupz", "/readyz", "/status", "/metrics"}) {
     INFO(path);
     const AdminResponse response = AnswerAdmin({"GET", path}, nullptr, nullptr, 0);
     CHECK(response.status == 503);

@@ -64,7 +64,8 @@ TEST_CASE("the status of an agent that has just started has nulls for what has n
   CHECK(json["phase"] == "StartupHooks");
   CHECK(json["live"] == true);
   CHECK(json["ready"] == false);
-  for (const char* key : {"ready_ms", "last_check_ms", "stop_longest_ms", "exit_code", "gateway"}) {
+  for (const std::string key :
+       {"ready_ms", "last_check_ms", "stop_longest_ms", "exit_code", "gateway"}) {
     INFO(key);
     CHECK(json[key].is_null());
   }

@@ -156,9 +156,9 @@ def drain(session, images):
         container.expect_exit(0)
 
 
-@trial("a static server on an empty root is served and stopped without one writable place")
+@trial("a static server on an empty, read-only root is served, healthy and stopped")
 def static_root(session, images):
-    with session.start(images.static(), options=["--network=none", "--read-only", "--read-only-tmpfs=false"]) as container:
+    with session.start(images.static(), options=["--network=none", "--read-only"]) as container:
         container.wait_ready()
         container.execute("/modal-agent", "health")
         namespace = container.process_namespace()
@@ -166,6 +166,16 @@ def static_root(session, images):
         container.expect_exit(0)
         check(container.has_line("server ended in order"), "the server was not given its time")
         expect_nothing_left(container, namespace)
+
+
+@trial("without one writable place a server is served all the same, and the log says what is missing")
+def nothing_writable(session, images):
+    with session.start(images.static(), options=["--network=none", "--read-only", "--read-only-tmpfs=false"]) as container:
+        container.wait_ready()
+        container.wait_for_event("control.off", level="warn")
+        container.stop()
+        container.expect_exit(0)
+        check(container.has_line("server ended in order"), "the server was not given its time")
 
 
 @trial("a read-only root with its usual temporary folders works")

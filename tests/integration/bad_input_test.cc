@@ -39,7 +39,7 @@ TEST_CASE("bad values are refused, with the flag's name and the value") {
       {"--port", "http"},
       {"--port", "-8000"},
       {"--port", "8000x"},
-      {"--admin", "localhost:8001"},
+      {"--admin", "somewhere:8001"},
       {"--admin", "8001:8002"},
       {"--admin", "1.2.3.4.5:80"},
       {"--health-threshold", "0"},

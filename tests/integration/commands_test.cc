@@ -45,7 +45,11 @@ TEST_CASE("`status` says after the stop was asked for by whom and why") {
   agent.WaitFor("lifecycle.ready");
   agent.Signal(SIGTERM);
   agent.WaitForReport("listener signal TERM");
-  const RunResult json = agent.Run({"modal-agent", "status", "--json"});
+  RunResult json;
+  agent.WaitUntil("the control socket", [&] {
+    json = agent.Run({"modal-agent", "status", "--json"});
+    return json.code == 0;
+  });
   CHECK(Contains(json.output, "\"phase\":\"Stopping\""));
   CHECK(Contains(json.output, "\"stop_by\":\"SIGTERM"));
 }
@@ -54,7 +58,9 @@ TEST_CASE("`drain` makes the container not ready, and leaves it up until it is s
   AgentProcess agent(With({kListener}));
   agent.WaitFor("lifecycle.ready");
   agent.WaitUntil("readiness", [&] { return agent.Get(8001, "/readyz").status == 200; });
-  CHECK(agent.Run({"modal-agent", "drain"}).code == 0);
+  agent.WaitUntil("the control socket", [&] {
+    return agent.Run({"modal-agent", "drain"}).code == 0;
+  });
   CHECK(agent.Get(8001, "/readyz").status == 503);
   CHECK(agent.Get(8001, "/livez").status == 200);
   CHECK(agent.Get(8000, "/").status == 200);
@@ -177,7 +183,7 @@ TEST_CASE("`version`, `config` and `check` need no agent") {
       return false;
     };
     INFO(agent.output());
-    CHECK(line_has("port", "9000", "--port"));
+    CHECK(line_has("port", "9000", "flag"));
     CHECK(line_has("stop-timeout", "7", "MODAL_AGENT_STOP_TIMEOUT"));
     CHECK(line_has("drain-delay", "3", "/mnt/agent.conf:1"));
     CHECK(line_has("health-threshold", "3", "default"));

@@ -133,7 +133,7 @@ TEST_CASE("no /proc, and not process 1" * doctest::skip(Settings().sanitized)) {
   CHECK(agent.Get(8000, "/").status == 200);
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
-  CHECK(agent.Processes().empty());
+  agent.WaitUntilNobodyIsLeft();
 }
 
 TEST_CASE("without /proc a workload that ignores SIGTERM is killed, too" *
@@ -269,7 +269,7 @@ TEST_CASE("the limit of processes is reached: 125, and the message says so") {
   CHECK(agent.WaitForExit() == (is_hook ? 120 : 125));
   const std::string message =
       is_hook ? agent.Find("hook.failed")["message"] : agent.Find("agent.error")["message"];
-  CHECK(Contains(message, "Resource temporarily unavailable"));
+  CHECK(Contains(message, "limit of processes"));
   CHECK(agent.reports().empty());
 }
 

@@ -29,7 +29,7 @@ struct Expected {
   std::string phase, livez, startupz, readyz;
 };
 
-// Both documents are written at different moments: what they say is awaited.
+// The phase is awaited; from then on everything must agree with it.
 void CheckEndpoints(AgentProcess& agent, const Expected& expected) {
   INFO("phase ", expected.phase);
   agent.WaitUntil("/status to say " + expected.phase, [&] {
@@ -52,6 +52,7 @@ TEST_CASE("the admin endpoints tell the truth in every phase") {
   agent.SignalProgram("hook", SIGUSR1);
   CheckEndpoints(agent, {"WaitingForPort", "200", "503", "503"});
   agent.SignalProgram("listener", SIGUSR1);
+  agent.WaitFor("lifecycle.ready");
   CheckEndpoints(agent, {"Serving", "200", "200", "200"});
 
   Client held = agent.Connect(8000);
@@ -88,7 +89,7 @@ TEST_CASE("a gateway that is killed is replaced, and answers on the same port") 
     agent.WaitFor("gateway.start", {}, round);
   }
   CHECK(agent.Processes(kGateway).size() == 1);
-  CHECK(Contains(agent.Get(8001, "/status").body, "\"gateway_restarts\":2"));
+  CHECK(Contains(agent.Run({"modal-agent", "status", "--json"}).output, "\"gateway_restarts\":2"));
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
 }

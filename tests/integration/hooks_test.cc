@@ -51,7 +51,7 @@ TEST_CASE("a hook that fails fails the start with 120, and nothing else is start
   std::string hook;
   std::string status;
   SUBCASE("by its exit code") {
-    hook = "exit 3";
+    hook = "exit 3;";
     status = "exit code 3";
   }
   SUBCASE("killed by a signal") {
@@ -167,7 +167,7 @@ TEST_CASE("an exit handler that hangs is killed at --stop-timeout") {
 
 TEST_CASE("an exit handler that fails changes no exit code, and the next one runs all the same") {
   AgentProcess agent(With(
-      {"--on-exit", "exit 9", "--on-exit", "touch /mnt/second-ran", "--", kEnding, "code", "5"}));
+      {"--on-exit", "exit 9;", "--on-exit", "touch /mnt/second-ran", "--", kEnding, "code", "5"}));
   CHECK(agent.WaitForExit() == 5);
   CHECK(agent.Find("hook.exit")["status"] == "exit code 9");
   CHECK(agent.FileExists("second-ran"));
@@ -181,13 +181,21 @@ TEST_CASE("hooks.d/exit holds exit handlers") {
   CHECK(agent.FileExists("bye"));
 }
 
-TEST_CASE("what an exit handler leaves running is told to end, too") {
-  AgentProcess agent(With({"--on-exit", "/mnt/bin/daemonise /mnt/bin/listener --name left --wait",
+TEST_CASE(
+    "what an exit handler leaves running is told to end, but not before the handler has ended") {
+  AgentProcess agent(With({"--on-exit",
+                           "/mnt/bin/listener --name left --wait & exec "
+                           "/mnt/bin/listener --name handler --wait --on USR1=exit:0",
                            "--", kEnding, "code", "0"}));
+  agent.WaitForReportStartingWith("left start");
+  agent.WaitFor("workload.exit");
+  CHECK(agent.CountReports("left signal TERM") == 0);
+  agent.SignalProgram("handler", SIGUSR1);
   CHECK(agent.WaitForExit() == 0);
-  agent.WaitForReportStartingWith("left ");
+  CHECK(agent.CountReports("left signal TERM") == 1);
+  CHECK(agent.CountReports("left exit 0") == 1);
+  CHECK(agent.CountReports("handler signal TERM") == 0);
   CHECK(agent.Count("stop.kill") == 0);
-  CHECK_FALSE(agent.ProgramsLeft());
 }
 
 TEST_CASE("hooks have the workload's environment") {

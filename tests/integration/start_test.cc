@@ -50,7 +50,7 @@ TEST_CASE("the same beside process 1, with `run`") {
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
   CHECK(agent.CountReports("listener exit 0") == 1);
-  CHECK(agent.Processes().empty());
+  agent.WaitUntilNobodyIsLeft();
 }
 
 TEST_CASE("another port than 8000 is told to the workload as PORT") {
@@ -182,7 +182,9 @@ TEST_CASE("with --restart on-failure a workload that fails is started again") {
   agent.WaitFor("workload.exit", {{"status", "exit code 3"}});
   agent.WaitForPhase("Serving", 2);
   CHECK(agent.Count("workload.start") == 2);
-  CHECK(Contains(agent.Run({"modal-agent", "status", "--json"}).output, "\"restarts\":1"));
+  agent.WaitUntil("one restart in the status", [&] {
+    return Contains(agent.Run({"modal-agent", "status", "--json"}).output, "\"restarts\":1");
+  });
 
   SUBCASE("and a second time") {
     agent.SignalProgram("listener", SIGUSR1);

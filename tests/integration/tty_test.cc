@@ -65,25 +65,55 @@ TEST_CASE("^C ends a workload that does not mind it, and the container with 130"
 }
 
 TEST_CASE("^Z stops the workload, and SIGCONT continues it") {
+  // As process 1: there is no shell to return to.
   AgentProcess agent(OnTerminal({"--", "cat"}));
   agent.WaitFor("workload.start");
   agent.Type("one\n");
   agent.WaitForOutput("one\r\none\r\n");
   agent.Type(kControlZ);
-  // As process 1 there is no shell to return to: stopping for ever would help nobody, and so the
-  // workload may as well be continued at once.
-  agent.WaitUntil("the workload to be stopped, or continued already",
-                  [&] { return IsStopped(agent, "cat") || Contains(agent.output(), "^Z"); });
-  agent.Signal(SIGCONT);
-  agent.WaitUntil("the workload to go on", [&] { return !IsStopped(agent, "cat"); });
-  agent.Type("two\n");
-  agent.WaitForOutput("two\r\ntwo\r\n");
-  agent.Type(kControlD);
-  CHECK(agent.WaitForExit() == 0);
+  agent.WaitUntil("the workload to be stopped", [&] { return IsStopped(agent, "cat"); });
+  CHECK_FALSE(IsStopped(agent, "/mnt/modal-agent"));
+
+  SUBCASE("it goes on when the agent gets SIGCONT") {
+    agent.Signal(SIGCONT);
+    agent.WaitUntil("the workload to go on", [&] { return !IsStopped(agent, "cat"); });
+    agent.Type("two\n");
+    agent.WaitForOutput("two\r\ntwo\r\n");
+    agent.Type(kControlD);
+    CHECK(agent.WaitForExit() == 0);
+  }
+  SUBCASE("it can be stopped for good meanwhile") {
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 128 + SIGTERM);
+    CHECK(agent.Count("stop.kill") == 0);
+  }
+}
+
+// A shell on the terminal, in which `modal-agent run` is typed, as on a laptop. (The shell runs
+// under an agent, too, but nothing is asked of that one.)
+AgentOptions InteractiveShell() {
+  AgentOptions options =
+      OnTerminal({"--admin", "off", "--log-level", "error", "--", "/bin/sh", "-i"});
+  options.standard_error = Stream::kTerminal;  // where the prompt goes
+  return options;
+}
+
+// ^C throws away what was typed before it: who types on waits for the shell's answer.
+void TypeControlC(AgentProcess& agent) {
+  const auto prompts = [&agent] {
+    size_t count = 0;
+    for (size_t at = 0; (at = agent.output().find("ready> ", at)) != std::string::npos; ++at) {
+      ++count;
+    }
+    return count;
+  };
+  const size_t before = prompts();
+  agent.Type(kControlC);
+  agent.WaitUntil("a new prompt", [&] { return prompts() > before; });
 }
 
 TEST_CASE("an interactive shell has job control") {
-  AgentProcess agent(OnTerminal({"--", "/bin/sh", "-i"}));
+  AgentProcess agent(InteractiveShell());
   agent.WaitForOutput("ready> ");
   CHECK_FALSE(Contains(agent.output(), "job control"));
   CHECK_FALSE(Contains(agent.output(), "can't access tty"));
@@ -91,7 +121,7 @@ TEST_CASE("an interactive shell has job control") {
   // ^C ends the job in the foreground and not the shell.
   agent.Type("/mnt/bin/listener --name job --wait\n");
   agent.WaitForReportStartingWith("job start");
-  agent.Type(kControlC);
+  TypeControlC(agent);
   agent.WaitForReport("job signal INT");
   agent.Type("echo one-$((40 + 1))\n");
   agent.WaitForOutput("one-41");
@@ -112,6 +142,49 @@ TEST_CASE("an interactive shell has job control") {
   agent.Type(kControlD);
   agent.Type("exit 7\n");
   CHECK(agent.WaitForExit() == 7);
+}
+
+TEST_CASE("`run` in a shell: ^Z gives the terminal to the shell, fg gives it back") {
+  AgentProcess agent(InteractiveShell());
+  agent.WaitForOutput("ready> ");
+  agent.Type("/mnt/modal-agent run --log-level error --admin off -- cat\n");
+  agent.WaitUntil("cat", [&] { return !agent.Processes("cat").empty(); });
+  agent.Type("before\n");
+  agent.WaitForOutput("before\r\nbefore\r\n");
+
+  agent.Type(kControlZ);
+  agent.WaitUntil("both to be stopped", [&] {
+    return IsStopped(agent, "cat") && IsStopped(agent, "/mnt/modal-agent run");
+  });
+  agent.Type("echo shell-$((40 + 2))\n");
+  agent.WaitForOutput("shell-42");
+
+  agent.Type("fg\n");
+  agent.WaitUntil("cat to go on", [&] { return !IsStopped(agent, "cat"); });
+  agent.Type("after\n");
+  agent.WaitForOutput("after\r\nafter\r\n");
+  TypeControlC(agent);
+  agent.Type("echo status-$?\n");
+  agent.WaitForOutput("status-130");
+  agent.Type("exit 0\n");
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("`run` in the background of a shell leaves the terminal alone") {
+  AgentProcess agent(InteractiveShell());
+  agent.WaitForOutput("ready> ");
+  agent.Type(
+      "/mnt/modal-agent run --log-level error --admin off --port 9000 -- /mnt/bin/listener &\n");
+  agent.WaitForReport("listener listening");
+  agent.Type("echo shell-$((40 + 2))\n");
+  agent.WaitForOutput("shell-42");
+  TypeControlC(agent);  // for whoever is in the foreground: the shell
+  agent.Type("kill $!; wait $!; echo status-$?\n");
+  agent.WaitForOutput("status-0");
+  CHECK(agent.CountReports("listener signal INT") == 0);
+  CHECK(agent.CountReports("listener exit 0") == 1);
+  agent.Type("exit 0\n");
+  CHECK(agent.WaitForExit() == 0);
 }
 
 TEST_CASE("with a terminal the startup timeout only warns") {

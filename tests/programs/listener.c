@@ -83,14 +83,14 @@ static void report_inherited(const sigset_t* blocked) {
   report("%s", line);
 }
 
-static void report_descriptors(void) {
-  char line[256] = "fds";
-  for (int fd = 0; fd < 256 && strlen(line) < 240; ++fd) {
-    if (fd != report_fd && fcntl(fd, F_GETFD) >= 0) {
-      snprintf(line + strlen(line), sizeof line - strlen(line), " %d", fd);
+// Before we open anything ourselves.
+static void list_descriptors(char line[256]) {
+  strcpy(line, "fds");
+  for (int fd = 0; fd < 1024 && strlen(line) < 240; ++fd) {
+    if (fcntl(fd, F_GETFD) >= 0) {
+      snprintf(line + strlen(line), 256 - strlen(line), " %d", fd);
     }
   }
-  report("%s", line);
 }
 
 static void open_listener(void) {
@@ -245,7 +245,9 @@ static void set_action(const char* text) {
 
 int main(int argc, char** argv) {
   sigset_t blocked;
+  char descriptors[256];
   sigprocmask(SIG_SETMASK, NULL, &blocked);
+  list_descriptors(descriptors);
   // Before anything is said: whoever reads the first report may send a signal at once.
   int signals = watch_signals();
 
@@ -283,7 +285,7 @@ int main(int argc, char** argv) {
   report_open(name);
   report("start uid %d gid %d pid %d", (int)getuid(), (int)getgid(), (int)getpid());
   report_inherited(&blocked);
-  report_descriptors();
+  report("%s", descriptors);
   if (child != NULL) fork_child(child);
   if (!wait) open_listener();
   serve(signals);

@@ -492,6 +492,10 @@ bool AgentProcess::ProgramsLeft() {
   return left;
 }
 
+void AgentProcess::WaitUntilNobodyIsLeft() {
+  WaitUntil("everybody to be gone", [this] { return Processes().empty(); });
+}
+
 std::vector<ProcessSeen> AgentProcess::Processes() const {
   const std::string here = NamespaceOf(std::to_string(first_.pid));
   std::vector<ProcessSeen> found;

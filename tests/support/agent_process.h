@@ -169,6 +169,8 @@ class AgentProcess {
   bool Blocks(int number) const;
   // Whether a test program still runs. (They hold the FIFO open.)
   bool ProgramsLeft();
+  // Waits until nobody is left inside: beside process 1, the agent's end is nobody else's.
+  void WaitUntilNobodyIsLeft();
   // Everybody inside, except the place holder where the agent is not process 1.
   std::vector<ProcessSeen> Processes() const;
   // Those whose arguments start with `command`.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/close_range.h>
 #include <linux/mount.h>
 #include <net/if.h>
 #include <signal.h>
@@ -199,6 +200,8 @@ void ExecAgent(const AgentOptions& options, const EnclosedStreams& streams, int 
     attempt(::setresgid(options.uid, options.uid, options.uid), "setresgid");
     attempt(::setresuid(options.uid, options.uid, options.uid), "setresuid");
   }
+  // Whoever runs the tests may have left descriptors open; the agent would pass them on.
+  ::close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
   // The agent must not outlive a test that is killed.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   SetSignals(options);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
@@ -198,6 +199,7 @@ void Supervisor::EnterWaitingForPort() {
   // A gateway of ours in front would make a loopback listener enough.
   health::PortWait::Options options{options_.port, false, before_};
   health::SocketOwners& owners = attached_ ? anybody_ : parts_.owners;
+  ++port_waits_;
   port_wait_ = std::make_unique<health::PortWait>(
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
@@ -220,8 +222,8 @@ void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
 
 void Supervisor::ProbeUntilHealthy() {
   parts_.gateway->Probe(options_.port, ipv6_only_, options_.health_path, options_.health_timeout,
-                        [this, alive = alive_](const ProbeResult& result) {
-                          if (*alive) OnStartupProbe(result);
+                        [this, alive = alive_, wait = port_waits_](const ProbeResult& result) {
+                          if (*alive && wait == port_waits_) OnStartupProbe(result);
                         });
 }
 
@@ -285,9 +287,10 @@ void Supervisor::StartHealthMonitor() {
       HealthMonitor::Options{options_.port, ipv6_only_, options_.health_path,
                              options_.health_interval, options_.health_timeout,
                              options_.health_threshold, before_},
-      [this](const HealthMonitor::Report& report) {
-        status_.checks = report.checks;
-        status_.check_failures = report.failures;
+      [this, checks = status_.checks,
+       failures = status_.check_failures](const HealthMonitor::Report& report) {
+        status_.checks = checks + report.checks;
+        status_.check_failures = failures + report.failures;
         status_.consecutive_failures = report.consecutive;
         status_.last_check_ms = SinceStart();
         SetBoardText(status_.last_failure, report.last_failure);
@@ -323,6 +326,11 @@ Result<void> Supervisor::Reload() {
                      {{"message", fresh.error().message() + "; the old settings stay in force"}});
     return std::move(fresh.error());
   }
+  const auto checks = [](const Options& options) {
+    return std::tie(options.health_path, options.health_interval, options.health_timeout,
+                    options.health_threshold);
+  };
+  const Options old = options_;
   options_.on_exit = fresh->on_exit;
   options_.hook_timeout = fresh->hook_timeout;
   options_.health_path = fresh->health_path;
@@ -343,7 +351,10 @@ Result<void> Supervisor::Reload() {
                      options_.stop_budget);
   }
   parts_.log.Info("config.reloaded", {});
-  if (status_.phase == Phase::kServing) StartHealthMonitor();
+  // A reload that changes nothing about the checks neither puts them off nor forgets failures.
+  const bool other_checks = checks(options_) != checks(old);
+  if (status_.phase == Phase::kServing && other_checks) StartHealthMonitor();
+  Publish();
   return {};
 }
 
@@ -403,6 +414,7 @@ void Supervisor::RestartWorkload() {
   Retire(std::move(health_monitor_));
   startup_probe_.reset();
   SetBoardText(status_.listening, "");
+  Publish();
   const bool has_recovered =
       status_.startup_done && parts_.clock.Now() - serving_since_ >= kRecovered;
   if (has_recovered) backoff_.Reset();
@@ -561,8 +573,8 @@ void Supervisor::EnterStopped() {
 int Supervisor::FinalExitCode() const {
   if (exit_code_ >= 0) return exit_code_;
   // Asked to stop: the workload's own status, if it came to run.
-  if (!workload_status_) return status_.startup_done ? 0 : 128 + first_termination_;
-  const int code = workload_status_->AsShellCode();
+  const int without_workload = status_.startup_done ? 0 : 128 + first_termination_;
+  const int code = workload_status_ ? workload_status_->AsShellCode() : without_workload;
   const auto& success = options_.success_exit_codes;
   return std::find(success.begin(), success.end(), code) != success.end() ? 0 : code;
 }

@@ -140,6 +140,7 @@ class Supervisor {
   pid_t workload_session_ = 0;  // stays after its leader has gone
   std::vector<pid_t> hook_sessions_;
   bool ipv6_only_ = false;
+  uint32_t port_waits_ = 0;  // answers to probes of an earlier wait are not about this workload
   StopPlan plan_{};
   std::set<uint64_t> before_;       // listeners that stood before we started anything
   health::AnySocketOwner anybody_;  // attached: whoever listens is the server

@@ -43,7 +43,7 @@ void GatewayProbes::Begin(const ProbeRequest& request) {
   }
   const uint64_t number = ++last_number_;
   probes_[number] = std::make_unique<http::Probe>(
-      loop_, clock_, request.ipv6 ? "::1" : "127.0.0.1", request.port, BoardText(request.path),
+      loop_, clock_, BoardText(request.address), request.port, BoardText(request.path),
       Milliseconds(request.timeout_ms),
       [this, number, id = request.id](const http::ProbeResult& result) {
         Finish(number, id, result);

@@ -17,12 +17,12 @@ inline constexpr int kGatewayAgentBoardFd = 4;  // AgentStatus, read-only
 inline constexpr int kGatewayOwnBoardFd = 5;    // GatewayStatus, to write
 inline constexpr int kGatewayFirstListenerFd = 6;
 
-// One GET of `path` at 127.0.0.1 or [::1] (`ipv6`) and `port`; healthy is a 2xx or 3xx status.
+// One GET of `path` at `address` (numeric) and `port`; healthy is a 2xx or 3xx status.
 struct ProbeRequest {
   uint32_t id;
   uint32_t timeout_ms;
   uint16_t port;
-  bool ipv6;
+  char address[46];  // "127.0.0.1", "::1": INET6_ADDRSTRLEN
   char path[1024];  // NUL-terminated, starts with '/'
 };
 

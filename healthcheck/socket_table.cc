@@ -121,10 +121,14 @@ bool SocketAddress::IsLoopback() const {
   return bytes == loopback;
 }
 
-std::string SocketAddress::ToString() const {
+std::string SocketAddress::Host() const {
   char text[INET6_ADDRSTRLEN] = "";
   ::inet_ntop(ipv6 ? AF_INET6 : AF_INET, bytes.data(), text, sizeof text);
-  return ipv6 ? Concat("[", text, "]:", port) : Concat(text, ":", port);
+  return text;
+}
+
+std::string SocketAddress::ToString() const {
+  return ipv6 ? Concat("[", Host(), "]:", port) : Concat(Host(), ":", port);
 }
 
 KernelSocketTable::KernelSocketTable(std::string proc) : proc_(std::move(proc)) {}

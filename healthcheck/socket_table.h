@@ -24,6 +24,7 @@ struct SocketAddress {
   bool IsLoopback() const;       // 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104
   bool IsIpv4() const;           // an IPv4 address, mapped ones (::ffff:0.0.0.0/96) included
   std::string ToString() const;  // "0.0.0.0:8000", "[::1]:8000"
+  std::string Host() const;      // without the port: "0.0.0.0", "::1"
   bool operator==(const SocketAddress&) const = default;
 };
 

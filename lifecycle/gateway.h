@@ -26,9 +26,10 @@ class Gateway {
   virtual void Start() = 0;
   // Ends it for good. Nothing is called back after this.
   virtual void Stop() = 0;
-  // GET `path` at the workload. `on_result` runs once, from the loop; never after Stop().
-  virtual void Probe(uint16_t port, bool ipv6, const std::string& path, Milliseconds timeout,
-                     std::function<void(const ProbeResult&)> on_result) = 0;
+  // GET `path` at the workload, which is reached at `address` (numeric). `on_result` runs once,
+  // from the loop; never after Stop().
+  virtual void Probe(const std::string& address, uint16_t port, const std::string& path,
+                     Milliseconds timeout, std::function<void(const ProbeResult&)> on_result) = 0;
   virtual std::optional<health::GatewayStatus> status() const = 0;
   virtual uint32_t restarts() const = 0;
 };

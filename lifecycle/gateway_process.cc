@@ -131,7 +131,8 @@ void GatewayProcess::StartAgainLater() {
   });
 }
 
-void GatewayProcess::Probe(uint16_t port, bool ipv6, const std::string& path, Milliseconds timeout,
+void GatewayProcess::Probe(const std::string& address, uint16_t port, const std::string& path,
+                           Milliseconds timeout,
                            std::function<void(const ProbeResult&)> on_result) {
   const uint32_t id = ++last_probe_;
   PendingProbe& probe = probes_[id];
@@ -141,7 +142,7 @@ void GatewayProcess::Probe(uint16_t port, bool ipv6, const std::string& path, Mi
   request.id = id;
   request.timeout_ms = static_cast<uint32_t>(timeout.count());
   request.port = port;
-  request.ipv6 = ipv6;
+  SetBoardText(request.address, address);
   SetBoardText(request.path, path);
   std::string why;
   if (!channel_) {

@@ -32,8 +32,8 @@ class GatewayProcess : public Gateway {
 
   void Start() override;
   void Stop() override;
-  void Probe(uint16_t port, bool ipv6, const std::string& path, Milliseconds timeout,
-             std::function<void(const ProbeResult&)> on_result) override;
+  void Probe(const std::string& address, uint16_t port, const std::string& path,
+             Milliseconds timeout, std::function<void(const ProbeResult&)> on_result) override;
   std::optional<health::GatewayStatus> status() const override;
   uint32_t restarts() const override { return restarts_; }
 

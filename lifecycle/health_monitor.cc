@@ -32,7 +32,7 @@ void HealthMonitor::Check() {
   if (port) return Done(*port);
   if (queue) return Done(*queue);
   if (options_.path.empty()) return Done("");
-  gateway_->Probe(options_.port, options_.ipv6, options_.path, options_.timeout,
+  gateway_->Probe(options_.address, options_.port, options_.path, options_.timeout,
                   [this, alive = alive_](const ProbeResult& result) {
                     if (!*alive) return;
                     if (result.ok()) return Done("");

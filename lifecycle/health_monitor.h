@@ -19,8 +19,8 @@ class HealthMonitor {
  public:
   struct Options {
     uint16_t port;
-    bool ipv6;         // how to reach it (it listens for IPv6 only)
-    std::string path;  // empty: none
+    std::string address;  // numeric: where to reach it from in here
+    std::string path;     // empty: none
     Milliseconds interval;
     Milliseconds timeout;
     uint32_t threshold;

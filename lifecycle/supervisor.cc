@@ -24,6 +24,12 @@ int64_t UnixMilliseconds() {
       .count();
 }
 
+// Where a health check reaches a listener from inside: on loopback, unless it is bound elsewhere.
+std::string ProbeAddress(const health::SocketAddress& local, bool v6_only) {
+  if (local.IsAny()) return v6_only ? "::1" : "127.0.0.1";
+  return local.Host();
+}
+
 // Signals that are about this process itself, whoever they come from.
 bool IsOurOwn(int signal) {
   return signal == SIGCHLD || signal == SIGPIPE || signal == SIGXFSZ || signal == SIGXCPU;
@@ -212,7 +218,7 @@ void Supervisor::EnterWaitingForPort() {
 
 void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
   const std::string address = verdict.socket.local.ToString();
-  ipv6_only_ = verdict.v6_only;
+  probe_address_ = ProbeAddress(verdict.socket.local, verdict.v6_only);
   SetBoardText(status_.listening, address);
   parts_.log.Info("port.open", {{"address", address}, {"ms", SinceStart()}});
   if (options_.health_path.empty()) return Fire(Trigger::kPortOpen);
@@ -221,7 +227,8 @@ void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
 }
 
 void Supervisor::ProbeUntilHealthy() {
-  parts_.gateway->Probe(options_.port, ipv6_only_, options_.health_path, options_.health_timeout,
+  parts_.gateway->Probe(probe_address_, options_.port, options_.health_path,
+                        options_.health_timeout,
                         [this, alive = alive_, wait = port_waits_](const ProbeResult& result) {
                           if (*alive && wait == port_waits_) OnStartupProbe(result);
                         });
@@ -284,7 +291,7 @@ void Supervisor::StartHealthMonitor() {
   Retire(std::move(health_monitor_));
   health_monitor_ = std::make_unique<HealthMonitor>(
       parts_.clock, parts_.log, parts_.table, parts_.gateway,
-      HealthMonitor::Options{options_.port, ipv6_only_, options_.health_path,
+      HealthMonitor::Options{options_.port, probe_address_, options_.health_path,
                              options_.health_interval, options_.health_timeout,
                              options_.health_threshold, before_},
       [this, checks = status_.checks,
@@ -500,7 +507,8 @@ void Supervisor::EnterDraining() {
       [this]() -> size_t {
         Result<std::vector<health::Connection>> connections =
             parts_.table.Connections(options_.port);
-        const size_t count = connections ? health::CountInFlight(*connections) : 0;
+        // Where nobody can tell, something may be in flight: then the whole grace is given.
+        const size_t count = connections ? health::CountInFlight(*connections) : 1;
         if (count != status_.connections_draining) {
           status_.connections_draining = static_cast<uint32_t>(count);
           Publish();

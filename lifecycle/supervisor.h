@@ -139,7 +139,7 @@ class Supervisor {
   std::optional<ExitStatus> workload_status_;
   pid_t workload_session_ = 0;  // stays after its leader has gone
   std::vector<pid_t> hook_sessions_;
-  bool ipv6_only_ = false;
+  std::string probe_address_ = "127.0.0.1";
   uint32_t port_waits_ = 0;  // answers to probes of an earlier wait are not about this workload
   StopPlan plan_{};
   std::set<uint64_t> before_;       // listeners that stood before we started anything

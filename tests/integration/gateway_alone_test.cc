@@ -137,6 +137,7 @@ class GatewayAlone {
 
   void Ask(uint32_t id, uint16_t port, const std::string& path, uint32_t timeout_ms = 60'000) {
     ProbeRequest request{};
+    SetBoardText(request.address, "127.0.0.1");
     request.id = id;
     request.timeout_ms = timeout_ms;
     request.port = port;

@@ -16,7 +16,7 @@ class FakeGateway : public lifecycle::Gateway {
  public:
   struct Probed {
     uint16_t port;
-    bool ipv6;
+    std::string address;
     std::string path;
     Milliseconds timeout;
     std::function<void(const lifecycle::ProbeResult&)> on_result;
@@ -34,9 +34,10 @@ class FakeGateway : public lifecycle::Gateway {
 
   void Start() override { ++starts; }
   void Stop() override { ++stops; }
-  void Probe(uint16_t port, bool ipv6, const std::string& path, Milliseconds timeout,
+  void Probe(const std::string& address, uint16_t port, const std::string& path,
+             Milliseconds timeout,
              std::function<void(const lifecycle::ProbeResult&)> on_result) override {
-    probes.push_back({port, ipv6, path, timeout, std::move(on_result)});
+    probes.push_back({port, address, path, timeout, std::move(on_result)});
   }
   std::optional<health::GatewayStatus> status() const override { return std::nullopt; }
   uint32_t restarts() const override { return 0; }

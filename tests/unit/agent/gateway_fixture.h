@@ -52,6 +52,7 @@ inline uint16_t PortOf(int fd) {
 inline health::ProbeRequest ProbeOf(uint32_t id, uint16_t port, std::string_view path,
                                     uint32_t timeout_ms = 60'000) {
   health::ProbeRequest request{};
+  SetBoardText(request.address, "127.0.0.1");
   request.id = id;
   request.timeout_ms = timeout_ms;
   request.port = port;

@@ -78,7 +78,7 @@ TEST_CASE("a probe can go to [::1]") {
     return;
   }
   ProbeRequest request = ProbeOf(1, port, "/ok");
-  request.ipv6 = true;
+  SetBoardText(request.address, "::1");
   gateway.Send(request);
   CHECK(gateway.NextReply().status == 204);
 }

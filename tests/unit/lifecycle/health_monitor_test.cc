@@ -18,7 +18,7 @@ struct Fixture {
 
   std::unique_ptr<HealthMonitor> NewMonitor(const std::string& path = "") {
     auto monitor = std::make_unique<HealthMonitor>(
-        clock, log.log, table, &gateway, HealthMonitor::Options{8000, false, path, 10s, 2s, 3, {}},
+        clock, log.log, table, &gateway, HealthMonitor::Options{8000, "127.0.0.1", path, 10s, 2s, 3, {}},
         [this](const HealthMonitor::Report& report) { reports.push_back(report); },
         [this](const std::string& why) { unhealthy.push_back(why); });
     monitor->Start();
@@ -94,7 +94,7 @@ TEST_CASE_FIXTURE(Fixture, "one success in between starts the count anew") {
 
 TEST_CASE_FIXTURE(Fixture, "listeners that stood before the start do not count") {
   HealthMonitor monitor(
-      clock, log.log, table, nullptr, HealthMonitor::Options{8000, false, "", 10s, 2s, 1, {1}},
+      clock, log.log, table, nullptr, HealthMonitor::Options{8000, "127.0.0.1", "", 10s, 2s, 1, {1}},
       [](const HealthMonitor::Report&) {},
       [this](const std::string& why) { unhealthy.push_back(why); });
   monitor.Start();
@@ -127,7 +127,7 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(gateway.probes[0].port == 8000);
   CHECK(gateway.probes[0].path == "/healthz");
   CHECK(gateway.probes[0].timeout == 2s);
-  CHECK_FALSE(gateway.probes[0].ipv6);
+  CHECK(gateway.probes[0].address == "127.0.0.1");
   CHECK(reports.empty());
   clock.Advance(1h);
   CHECK(gateway.probes.size() == 1);
@@ -178,7 +178,7 @@ TEST_CASE_FIXTURE(Fixture, "an answer that comes after the monitor has gone is i
 TEST_CASE_FIXTURE(Fixture, "a monitor may be destroyed by its own verdict") {
   std::unique_ptr<HealthMonitor> monitor;
   monitor = std::make_unique<HealthMonitor>(
-      clock, log.log, table, nullptr, HealthMonitor::Options{8000, false, "", 10s, 2s, 1, {}},
+      clock, log.log, table, nullptr, HealthMonitor::Options{8000, "127.0.0.1", "", 10s, 2s, 1, {}},
       [](const HealthMonitor::Report&) {},
       [&](const std::string& why) {
         const std::string copy = why;

@@ -277,7 +277,7 @@ TEST_CASE_FIXTURE(World, "a server for IPv6 only is asked over IPv6, and that is
   table.listeners[0].v6_only = true;
   clock.Advance(20ms);
   REQUIRE(gateway.probes.size() == 1);
-  CHECK(gateway.probes[0].ipv6);
+  CHECK(gateway.probes[0].address == "::1");
   CHECK(log.Has("for IPv6 only"));
 }
 

@@ -54,7 +54,7 @@ run_stage() {  # NAME LIMIT COMMAND…
   local name=$1 limit=$2 begin=$SECONDS status=0
   shift 2
   log=$logs/${name//[^A-Za-z0-9_.-]/-}.log
-  timeout --kill-after=20 "$limit" "$@" >"$log" 2>&1 </dev/null &
+  timeout --kill-after=60 "$limit" "$@" >"$log" 2>&1 </dev/null &
   stage_pid=$!
   wait "$stage_pid" || status=$?
   stage_pid=''
@@ -105,14 +105,18 @@ build() {  # PRESET
 }
 
 fuzz_one() {  # PROGRAM SECONDS
-  local program=$1 seconds=$2 name seeds folders artifacts options=()
+  local program=$1 seconds=$2 name seeds folders artifacts dictionary stem options=()
   name=$(basename "$program")
   folders=("$tree/build/fuzz/found/$name")
   artifacts=$tree/build/fuzz/findings/
   mkdir -p "${folders[0]}" "$artifacts"
   options=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0
     -artifact_prefix="$artifacts$name-")
-  if [[ -f $tree/tests/fuzz/${name#fuzz_}.dict ]]; then options+=(-dict="$tree/tests/fuzz/${name#fuzz_}.dict"); fi
+  # http.dict serves fuzz_http and every fuzz_http_….
+  for dictionary in "$tree"/tests/fuzz/*.dict; do
+    stem=$(basename "$dictionary" .dict)
+    if [[ ${name}_ == fuzz_${stem}_* ]]; then options+=(-dict="$dictionary"); fi
+  done
   # What this run finds goes to the first folder; the tree's own seeds are only read.
   for seeds in "$tree/tests/fuzz/corpus/$name" "$tree/tests/fuzz/corpus/${name#fuzz_}"; do
     if [[ -d $seeds ]]; then
@@ -145,7 +149,7 @@ fuzz() {
 
 containers() {
   local counted good=0 bad=0 status=0
-  run_stage "containers" "$([[ -n $long ]] && echo 3600 || echo 420)" \
+  run_stage "containers" "$([[ -n $long ]] && echo 3600 || echo 600)" \
     "$tree/tests/container/run.py" --agent "$tree/build/release/modal-agent" "${trials[@]}" || status=$?
   counted=$(tail -n 1 "$log")
   if [[ $counted =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then

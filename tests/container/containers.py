@@ -58,7 +58,8 @@ class Session:
         configuration = os.path.join(self.folder.name, "containers.conf")
         with open(configuration, "w", encoding="utf-8") as file:
             file.write(CONFIGURATION)
-        self.environment = {**os.environ, "CONTAINERS_CONF": configuration}
+        self.environment = {**os.environ, "CONTAINERS_CONF": configuration,
+                            "TMPDIR": self.folder.name}
         self.images = []
         self.started = []
 
@@ -67,7 +68,7 @@ class Session:
 
     def base_image(self, *packages):
         """The name of a Debian image with these packages; made on first use, then found again by its content."""
-        return run([os.path.join(TREE, "packaging", "base-image.sh"), *packages], timeout=600,
+        return run([os.path.join(TREE, "packaging", "base-image.sh"), *packages], timeout=900,
                    env=self.environment).stdout.strip()
 
     def build(self, name, context, containerfile=None, arguments=None, timeout=300):
@@ -75,11 +76,31 @@ class Session:
         options = [f"--build-arg={key}={value}" for key, value in (arguments or {}).items()]
         if containerfile is not None:
             options.append(f"--file={containerfile}")
-        # No layers: what a build leaves behind is the image and nothing else.
-        self.podman("build", "--quiet", "--format=docker", "--layers=false", "--force-rm", "--network=host",
-                    f"--label={self.label}", *options, f"--tag={image}", context, timeout=timeout)
+        before = self._build_containers()
         self.images.append(image)
+        try:
+            # No layers: what a build leaves behind is the image and nothing else.
+            self.podman("build", "--quiet", "--format=docker", "--layers=false", "--force-rm", "--network=host",
+                        f"--label={self.label}", *options, f"--tag={image}", context, timeout=timeout)
+        except BaseException:
+            self._abandon_build(before)
+            raise
         return image
+
+    def _build_containers(self):
+        listed = self.podman("ps", "--all", "--external", "--format=json", may_fail=True).stdout
+        return {one["Id"] for one in json.loads(listed or "null") or [] if one.get("Command") == ["buildah"]}
+
+    def _abandon_build(self, before):
+        """A podman that is killed leaves its build step running, and the container that it worked in."""
+        listed = run(["runc", "list", "--format=json"], may_fail=True).stdout
+        for one in json.loads(listed or "null") or []:
+            # Build steps have their bundle in the temporary folder, which is ours alone.
+            if one["bundle"].startswith(self.folder.name):
+                run(["runc", "delete", "--force", one["id"]], may_fail=True)
+        left = self._build_containers() - before
+        if left:
+            self.podman("rm", "--force", *left, may_fail=True)
 
     def agent_image(self, binary):
         """What packaging/Containerfile ends in, from a binary that is built already."""

@@ -18,6 +18,8 @@ import sys
 import threading
 import time
 
+sys.dont_write_bytecode = True  # the tree stays as it is
+
 from containers import PATIENCE, TREE, Failure, Session, check, processes_in, run
 
 EXAMPLES = os.path.join(TREE, "packaging", "examples")

@@ -120,7 +120,7 @@ Result<Credentials> FindUser(const Table& passwd, const std::string& user) {
     if (!uid) return NotAnId("user", user);
     found.uid = *uid;
     found.gid = ::getgid();
-    found.home = "/";
+    found.home = '/';
     return found;
   }
   if (line->fields.size() < 6) {
@@ -133,7 +133,8 @@ Result<Credentials> FindUser(const Table& passwd, const std::string& user) {
   found.uid = *uid;
   found.gid = *gid;
   found.name = line->fields[0];
-  found.home = line->fields[5].empty() ? "/" : line->fields[5];
+  found.home = line->fields[5];
+  if (found.home.empty()) found.home = '/';
   return found;
 }
 

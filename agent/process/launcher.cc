@@ -349,15 +349,16 @@ void Reap(pid_t pid) {
   }
 }
 
-// A filter may end the child instead of failing its execve.
+// A filter may end the child instead of failing its execve. The pipe has closed, so the child has
+// either executed its program or is on its way out, and then waiting for that takes no time.
 bool FilterKilledBeforeExec(pid_t pid) {
+  const std::optional<ProcessInfo> child = LookAtProcess(pid);
+  if (!child || child->has_execed) return false;
   siginfo_t ended{};
-  if (::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-      ended.si_pid != pid || ended.si_status != SIGSYS || ended.si_code == CLD_EXITED) {
-    return false;
+  while (::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOWAIT) != 0) {
+    if (errno != EINTR) return false;
   }
-  const std::optional<ProcessInfo> zombie = LookAtProcess(pid);
-  return zombie && !zombie->has_execed;
+  return ended.si_code != CLD_EXITED && ended.si_status == SIGSYS;
 }
 
 // ---- the process ----
@@ -422,7 +423,7 @@ Result<std::unique_ptr<Process>> ProcessLauncher::Launch(const LaunchSpec& spec,
     Reap(pid);
     return AsAgentError(Explain(report, spec, preparation));
   }
-  if (spec.seccomp != nullptr && FilterKilledBeforeExec(pid)) {
+  if (spec.seccomp != nullptr && pipe.reader && FilterKilledBeforeExec(pid)) {
     Reap(pid);
     return AsAgentError(Error(preparation.candidates[0] +
                               ": the seccomp profile does not allow execve and ended the child"));

@@ -151,6 +151,12 @@ struct LaunchFixture {
   ProcessLauncher launcher{reaper};
 };
 
+// The system calls with which a body of InAnotherProcess() makes its report and ends, sanitizers
+// included.
+inline const std::vector<std::string> kTestItself{
+    "write",   "exit_group",     "brk",   "mmap",  "munmap",      "mremap",
+    "madvise", "rt_sigprocmask", "futex", "close", "sched_yield", "sigaltstack"};
+
 // Runs `body` in a forked copy of the test and returns the text that it made; for what cannot be
 // undone. Nothing in it may use doctest.
 inline std::string InAnotherProcess(const std::function<std::string()>& body) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 #include "healthcheck/admin_endpoints.h"
 
@@ -19,9 +18,9 @@ constexpr uint64_t kOwnDescriptors = 24;
 // Requests here are short, and bodies none.
 http::ServerOptions Options(size_t most_connections) {
   http::ServerOptions options;
-  options.max_head = 8 * 1024;
+  options.max_head = 8'192;
   options.max_headers = 64;
-  options.max_body = 4 * 1024;
+  options.max_body = 4'096;
   options.max_connections = most_connections;
   options.header_timeout = Milliseconds(5'000);
   options.body_timeout = Milliseconds(5'000);
@@ -60,7 +59,8 @@ Result<std::unique_ptr<GatewayService>> GatewayService::Start(event::Loop& loop,
 }
 
 GatewayService::GatewayService(event::Loop& loop, Clock& clock, Parts& parts)
-    : agent_board_(std::move(parts.agent_board)),
+    : pid_(::getpid()),
+      agent_board_(std::move(parts.agent_board)),
       own_board_(std::move(parts.own_board)),
       server_(loop, clock, Options(parts.most_connections),
               [this](const http::Request& request, http::Responder responder) {
@@ -84,7 +84,7 @@ void GatewayService::Answer(const http::Request& request, http::Responder respon
 health::GatewayStatus GatewayService::Status() const {
   const http::ServerStats& stats = server_.stats();
   health::GatewayStatus status{};
-  status.pid = ::getpid();
+  status.pid = pid_;
   status.sealed = sealed_ ? 1 : 0;
   status.connections_accepted = stats.connections_accepted;
   status.connections_refused = stats.connections_refused;

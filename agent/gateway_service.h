@@ -50,6 +50,7 @@ class GatewayService {
   health::GatewayStatus Status() const;
   void PublishChanges();
 
+  const int32_t pid_;
   BoardReader<health::AgentStatus> agent_board_;
   BoardWriter<health::GatewayStatus> own_board_;
   health::GatewayStatus published_{};

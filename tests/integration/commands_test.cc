@@ -47,7 +47,7 @@ TEST_CASE("`status` says after the stop was asked for by whom and why") {
   agent.WaitForReport("listener signal TERM");
   RunResult json;
   agent.WaitUntil("the control socket", [&] {
-    json = agent.Run({"modal-agent", "status", "--json"});
+    json = agent.RunUnseen({"modal-agent", "status", "--json"});
     return json.code == 0;
   });
   CHECK(Contains(json.output, "\"phase\":\"Stopping\""));

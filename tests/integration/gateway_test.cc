@@ -16,13 +16,13 @@ constexpr const char* kGateway = "modal-agent-gateway";
 // The HTTP status that curl gets, or "000".
 std::string Curl(AgentProcess& agent, const std::string& path) {
   return agent
-      .Run({"curl", "-s", "-o", "/dev/null", "--max-time", "10", "-w", "%{http_code}",
-            "http://127.0.0.1:8001" + path})
+      .RunUnseen({"curl", "-s", "-o", "/dev/null", "--max-time", "10", "-w", "%{http_code}",
+                  "http://127.0.0.1:8001" + path})
       .output;
 }
 
 std::string CurlBody(AgentProcess& agent, const std::string& path) {
-  return agent.Run({"curl", "-s", "--max-time", "10", "http://127.0.0.1:8001" + path}).output;
+  return agent.RunUnseen({"curl", "-s", "--max-time", "10", "http://127.0.0.1:8001" + path}).output;
 }
 
 struct Expected {

@@ -51,6 +51,7 @@ TEST_CASE("beside process 1 an orphan is adopted by the agent, not by process 1"
   options.process_1 = false;
   AgentProcess agent(std::move(options));
   agent.WaitFor("lifecycle.ready");
+  agent.WaitFor("workload.daemonised");
   const ProcessSeen self = agent.Processes("/mnt/modal-agent").at(0);
   CHECK(agent.Processes(kListener).at(0).parent == self.pid);
   agent.Signal(SIGTERM);

@@ -69,7 +69,7 @@ TEST_CASE("signals are forwarded while the port is awaited") {
 TEST_CASE("signals reach a server that has made itself a daemon") {
   AgentProcess agent(With({"--", kDaemonise, kListener}));
   agent.WaitFor("lifecycle.ready");
-  agent.WaitFor("workload.exit");
+  agent.WaitFor("workload.daemonised");
   agent.Signal(SIGUSR1);
   agent.WaitForReport("listener signal USR1");
 }

@@ -161,6 +161,7 @@ TEST_CASE("a server that makes itself a daemon is waited for, followed, and stop
   AgentProcess agent(With({"--", kDaemonise, kListener, "--on", "USR1=exit:7"}));
   agent.WaitFor("lifecycle.ready");
   agent.WaitFor("workload.exit", {{"status", "exit code 0"}});
+  agent.WaitFor("workload.daemonised");
   CHECK(agent.Get(8000, "/").status == 200);
 
   SUBCASE("it is told to end") {

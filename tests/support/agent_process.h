@@ -182,6 +182,9 @@ class AgentProcess {
   // A program that runs beside the agent, as `docker exec` does it. A first word without a '/' is
   // searched in PATH; "modal-agent" is the agent's own binary.
   RunResult Run(std::vector<std::string> arguments);
+  // The same, but out of the agent's sight: with its network and files, not among its processes.
+  // (During a stop, process 1 tells everybody whom it sees to end.)
+  RunResult RunUnseen(std::vector<std::string> arguments);
 
   std::string ReadFile(const std::string& path) const;
   bool FileExists(const std::string& path) const;
@@ -206,6 +209,7 @@ class AgentProcess {
   void Pump(int milliseconds);
   void TakeTheRest();
   void TakeErrorOutput(std::string_view bytes);
+  RunResult RunIn(int namespaces, std::vector<std::string> arguments);
   void Kill(Child& child);
   std::string Told() const;
   [[noreturn]] void Fail(const std::string& what) const;

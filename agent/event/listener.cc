@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 
 #include <array>
 #include <cerrno>
@@ -17,11 +16,6 @@ namespace {
 
 constexpr int kBatch = 64;  // connections taken before others on the loop have their turn
 constexpr Milliseconds kPause{100};
-
-bool IsReadable(int fd) {
-  pollfd entry{fd, POLLIN, 0};
-  return ::poll(&entry, 1, 0) == 1;
-}
 
 Error ListenError(const SocketAddress& address, int code) {
   const std::string what = Concat("listen on ", address.ToString());
@@ -174,11 +168,13 @@ UniqueFd Acceptor::Accept(SocketAddress* peer) {
 }
 
 void Acceptor::OnReadable() {
+  bool taken = false;
   for (int i = 0; i < kBatch; ++i) {
     SocketAddress peer;
     UniqueFd fd = Accept(&peer);
     if (fd) {
       owner_.OnConnection(std::move(fd), peer);
+      taken = true;
       continue;
     }
     switch (errno) {
@@ -186,9 +182,15 @@ void Acceptor::OnReadable() {
         return;
       case EMFILE:
       case ENFILE:
-        // The kernel takes the descriptor first, and looks for a connection then.
-        if (!IsReadable(listener_.get())) return;
-        if (!MakeRoom()) return Pause();
+        switch (AcceptOnReserve()) {
+          case OnReserve::kTaken:
+            taken = true;
+            break;
+          case OnReserve::kNobodyWaits:
+            return;
+          case OnReserve::kFailed:
+            return Pause();
+        }
         break;
       case ENOBUFS:
       case ENOMEM:
@@ -203,18 +205,31 @@ void Acceptor::OnReadable() {
         break;  // that connection's own trouble: see accept(2)
     }
   }
+  // Nothing but errors: not the connections' own, it seems.
+  if (!taken) Pause();
 }
 
-bool Acceptor::MakeRoom() {
-  if (owner_.MakeRoom()) return true;
-  if (!reserve_) return false;
+// Out of descriptors. The kernel says so before it looks whether anybody waits, so first somebody
+// is taken, and then a place is sought.
+Acceptor::OnReserve Acceptor::AcceptOnReserve() {
+  if (!reserve_) return owner_.MakeRoom() ? OnReserve::kTaken : OnReserve::kFailed;
   reserve_.Reset();
   SocketAddress peer;
   UniqueFd fd = Accept(&peer);
-  const bool taken = static_cast<bool>(fd);
-  if (taken) owner_.Shed(std::move(fd));
+  OnReserve result = OnReserve::kTaken;
+  if (!fd) {
+    // Without room even for one, others have been faster, or the whole system is out of files.
+    const bool nobody_waits = errno == EAGAIN;
+    if (nobody_waits || !owner_.MakeRoom()) {
+      result = nobody_waits ? OnReserve::kNobodyWaits : OnReserve::kFailed;
+    }
+  } else if (owner_.MakeRoom()) {
+    owner_.OnConnection(std::move(fd), peer);
+  } else {
+    owner_.Shed(std::move(fd));
+  }
   reserve_.Reset(::fcntl(listener_.get(), F_DUPFD_CLOEXEC, 0));
-  return taken;
+  return result;
 }
 
 void Acceptor::Pause() {

@@ -62,10 +62,11 @@ Result<SocketAddress> BoundAddress(int fd);
 // Takes connections from a listening socket, in batches, and hands them over non-blocking and
 // close-on-exec.
 //
-// When the process or the system is out of descriptors MakeRoom() is asked to close something; if
-// it cannot, the connection is taken on a descriptor held in reserve and handed to Shed(), which
-// closes it before it returns, and if even that fails, accepting pauses for a moment. It never
-// spins, and a destroyed Acceptor is silent. No callback may destroy the Acceptor.
+// When the process or the system is out of descriptors a connection is taken on one held in
+// reserve; then MakeRoom() is asked to close something, so that it can be kept; if that cannot be,
+// it is handed to Shed(), which closes it before it returns. Where not even that is possible
+// accepting pauses for a moment. It never spins, and a destroyed Acceptor is silent. No callback
+// may destroy it.
 class Acceptor {
  public:
   class Owner {
@@ -88,7 +89,8 @@ class Acceptor {
   Acceptor(Clock& clock, UniqueFd listener, Owner& owner);
   void OnReadable();
   UniqueFd Accept(SocketAddress* peer);
-  bool MakeRoom();
+  enum class OnReserve { kTaken, kNobodyWaits, kFailed };
+  OnReserve AcceptOnReserve();
   void Pause();
 
   Clock& clock_;

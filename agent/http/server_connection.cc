@@ -20,6 +20,7 @@ constexpr Milliseconds kStalled{1000};
 constexpr size_t kSpareActives = 16;
 constexpr size_t kSpareBuffers = 16;
 constexpr size_t kSpareBufferSize = 16 * 1024;
+constexpr size_t kNewBufferSize = 1024;  // a string with less than this is none of them
 
 }  // namespace
 
@@ -48,14 +49,19 @@ void ServerContext::GiveBack(std::unique_ptr<Active> active) {
 }
 
 std::string ServerContext::TakeBuffer() {
-  if (spare_buffers_.empty()) return {};
+  if (spare_buffers_.empty()) {
+    std::string fresh;
+    fresh.reserve(kNewBufferSize);
+    return fresh;
+  }
   std::string buffer = std::move(spare_buffers_.back());
   spare_buffers_.pop_back();
   return buffer;
 }
 
 void ServerContext::GiveBack(std::string buffer) {
-  if (buffer.capacity() > kSpareBufferSize || spare_buffers_.size() == kSpareBuffers) return;
+  if (buffer.capacity() < kNewBufferSize || buffer.capacity() > kSpareBufferSize) return;
+  if (spare_buffers_.size() == kSpareBuffers) return;
   buffer.clear();
   spare_buffers_.push_back(std::move(buffer));
 }
@@ -279,11 +285,11 @@ void ServerConnection::Advance(size_t size) {
 
 void ServerConnection::KeepUnread() {
   if (!fresh_.empty()) {
-    if (pending_.capacity() == 0) pending_ = context_.TakeBuffer();
+    if (pending_.capacity() < kNewBufferSize) pending_ = context_.TakeBuffer();
     pending_.assign(fresh_);
     pending_taken_ = 0;
     fresh_ = {};
-  } else if (pending_.capacity() > 0 && pending_taken_ == pending_.size()) {
+  } else if (!pending_.empty() && pending_taken_ == pending_.size()) {
     context_.GiveBack(std::move(pending_));
     pending_ = {};
     pending_taken_ = 0;
@@ -293,7 +299,7 @@ void ServerConnection::KeepUnread() {
 // ---- Answering ----
 
 std::string& ServerConnection::out() {
-  if (out_.capacity() == 0) out_ = context_.TakeBuffer();
+  if (out_.capacity() < kNewBufferSize) out_ = context_.TakeBuffer();
   return out_;
 }
 
@@ -435,7 +441,7 @@ void ServerConnection::Flush() {
     out_sent_ += result.size;
     restart_wait_ = true;
   }
-  if (out_size() == 0 && out_.capacity() > 0) {
+  if (out_size() == 0 && !out_.empty()) {
     context_.GiveBack(std::move(out_));
     out_ = {};
     out_sent_ = 0;

@@ -61,6 +61,7 @@ std::string ParentOf(const std::string& path) {
 
 // A socket can be made in its folder, or the folder in its parent.
 bool CanHoldSocket(const std::string& path) {
+  if (IsAbstractSocket(path)) return true;
   const std::string folder = ParentOf(path);
   struct stat info {};
   if (::lstat(folder.c_str(), &info) == 0) return IsWritableFolder(folder);

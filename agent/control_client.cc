@@ -13,6 +13,7 @@
 #include <cstring>
 #include <optional>
 
+#include "agent/base/control_protocol.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
 
@@ -51,16 +52,12 @@ bool IsTrusted(int socket) {
 }
 
 Result<UniqueFd> Connect(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    return Error(Concat("longer than ", sizeof address.sun_path - 1,
-                        " bytes, which no socket's path can be"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
+  Result<ControlAddress> address = ControlSocketAddress(path);
+  if (!address) return std::move(address.error());
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return Error(::strerror(errno));
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address->name), address->size) !=
+      0) {
     // A unix socket connects at once or not at all; EAGAIN is a full queue.
     if (errno == EAGAIN) return TooLate();
     return Error(::strerror(errno));

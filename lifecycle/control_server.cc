@@ -8,23 +8,13 @@
 #include <cerrno>
 #include <cstring>
 
+#include "agent/base/control_protocol.h"
 #include "agent/base/strings.h"
 
 namespace modal::lifecycle {
 namespace {
 
 constexpr Milliseconds kAcceptPause{100};
-
-Result<sockaddr_un> AddressOf(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    return Error(Concat("control socket ", path, ": longer than ", sizeof address.sun_path - 1,
-                        " bytes; choose a shorter path"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
 
 bool IsOursOrRoots(const struct stat& info) {
   return info.st_uid == ::geteuid() || info.st_uid == 0;
@@ -51,7 +41,7 @@ Result<void> PrepareFolder(const std::string& path) {
 }
 
 // Removes the socket of an agent that is gone, and nothing else.
-Result<void> RemoveStale(const std::string& path, const sockaddr_un& address) {
+Result<void> RemoveStale(const std::string& path, const ControlAddress& address) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) return Error::FromErrno("control socket " + path, errno);
   if (!S_ISSOCK(info.st_mode)) {
@@ -60,7 +50,7 @@ Result<void> RemoveStale(const std::string& path, const sockaddr_un& address) {
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return Error::FromErrno("control socket", errno);
   const int refusal =
-      ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
+      ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.name), address.size) == 0
           ? 0
           : errno;
   if (refusal == 0 || refusal == EAGAIN) {
@@ -71,27 +61,44 @@ Result<void> RemoveStale(const std::string& path, const sockaddr_un& address) {
   return {};
 }
 
-Result<UniqueFd> Bind(const std::string& path) {
-  Result<sockaddr_un> address = AddressOf(path);
-  if (!address) return std::move(address.error());
-  if (Result<void> folder = PrepareFolder(path); !folder) return std::move(folder.error());
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket) return Error::FromErrno("control socket", errno);
-  const auto* name = reinterpret_cast<const sockaddr*>(&*address);
+Result<void> BindFile(int socket, const std::string& path, const ControlAddress& address) {
+  if (Result<void> folder = PrepareFolder(path); !folder) return folder;
+  const auto* name = reinterpret_cast<const sockaddr*>(&address.name);
   // On Linux the file gets the socket's own mode: it is never open to others, not for a moment.
-  ::fchmod(socket.get(), 0600);
-  if (::bind(socket.get(), name, sizeof *address) != 0) {
+  ::fchmod(socket, 0600);
+  if (::bind(socket, name, address.size) != 0) {
     if (errno != EADDRINUSE) return Error::FromErrno("control socket " + path, errno);
-    if (Result<void> removed = RemoveStale(path, *address); !removed) {
-      return std::move(removed.error());
-    }
-    if (::bind(socket.get(), name, sizeof *address) != 0) {
+    if (Result<void> removed = RemoveStale(path, address); !removed) return removed;
+    if (::bind(socket, name, address.size) != 0) {
       return Error::FromErrno("control socket " + path, errno);
     }
   }
   ::chmod(path.c_str(), 0600);
+  return {};
+}
+
+Result<UniqueFd> Bind(const std::string& path) {
+  Result<ControlAddress> address = ControlSocketAddress(path);
+  if (!address) return std::move(address.error()).While("control socket " + path);
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return Error::FromErrno("control socket", errno);
+  if (!IsAbstractSocket(path)) {
+    Result<void> bound = BindFile(socket.get(), path, *address);
+    if (!bound) return std::move(bound.error());
+  } else if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address->name),
+                    address->size) != 0) {
+    return Error::FromErrno("control socket " + path, errno);
+  }
   if (::listen(socket.get(), 16) != 0) return Error::FromErrno("control socket " + path, errno);
   return socket;
+}
+
+// Whom a file's mode would have let through.
+bool MayConnect(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         (peer.uid == 0 || peer.uid == ::geteuid());
 }
 
 }  // namespace
@@ -135,7 +142,9 @@ ControlServer::ControlServer(event::Loop& loop, Clock& clock, std::string path, 
       socket_(std::move(socket)),
       answer_(std::move(answer)) {}
 
-ControlServer::~ControlServer() { ::unlink(path_.c_str()); }
+ControlServer::~ControlServer() {
+  if (!IsAbstractSocket(path_)) ::unlink(path_.c_str());
+}
 
 void ControlServer::Accept() {
   UniqueFd socket(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -147,6 +156,7 @@ void ControlServer::Accept() {
     }
     return;
   }
+  if (!MayConnect(socket.get())) return;
   auto client = std::make_unique<Client>();
   Client* self = client.get();
   client->socket = std::move(socket);

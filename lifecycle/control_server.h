@@ -1,8 +1,8 @@
 // The unix socket that the subcommands talk to: a line in, a line of JSON out, done.
 //
-// The socket file is 0600, in a folder that only its owner can write: whoever may connect may also
-// signal us. At most kMaxClients at a time, each with kTimeout, a short line, and no waiting for a
-// client that does not read.
+// The socket file is 0600, in a folder that only its owner can write, and each peer's uid is looked
+// at (an abstract name has no mode): whoever may connect may also signal us. At most kMaxClients at
+// a time, each with kTimeout, a short line, and no waiting for a client that does not read.
 #pragma once
 
 #include <functional>

@@ -88,7 +88,7 @@ TEST_CASE("where nobody answers, the error says where was looked and why") {
   const std::string path = folder.path() + "/none.sock";
   CHECK(AskAgent({path, "/x" + std::string(200, 'y')}, "status").error().message() ==
         "no agent answers at " + path + " (No such file or directory), /x" + std::string(200, 'y') +
-            " (longer than 107 bytes, which no socket's path can be)");
+            " (longer than 107 bytes; choose a shorter path)");
 }
 
 TEST_CASE("an agent that closes without a line, or talks without end, has not answered") {

@@ -18,7 +18,8 @@ struct Fixture {
 
   std::unique_ptr<HealthMonitor> NewMonitor(const std::string& path = "") {
     auto monitor = std::make_unique<HealthMonitor>(
-        clock, log.log, table, &gateway, HealthMonitor::Options{8000, "127.0.0.1", path, 10s, 2s, 3, {}},
+        clock, log.log, table, &gateway,
+        HealthMonitor::Options{8000, "127.0.0.1", path, 10s, 2s, 3, {}},
         [this](const HealthMonitor::Report& report) { reports.push_back(report); },
         [this](const std::string& why) { unhealthy.push_back(why); });
     monitor->Start();
@@ -94,7 +95,8 @@ TEST_CASE_FIXTURE(Fixture, "one success in between starts the count anew") {
 
 TEST_CASE_FIXTURE(Fixture, "listeners that stood before the start do not count") {
   HealthMonitor monitor(
-      clock, log.log, table, nullptr, HealthMonitor::Options{8000, "127.0.0.1", "", 10s, 2s, 1, {1}},
+      clock, log.log, table, nullptr,
+      HealthMonitor::Options{8000, "127.0.0.1", "", 10s, 2s, 1, {1}},
       [](const HealthMonitor::Report&) {},
       [this](const std::string& why) { unhealthy.push_back(why); });
   monitor.Start();

@@ -239,6 +239,7 @@ TEST_CASE_FIXTURE(World, "the health path must answer before anything is served"
   REQUIRE(gateway.probes.size() == 1);
   CHECK(gateway.starts > 0);
   CHECK(gateway.probes[0].path == "/healthz");
+  CHECK(gateway.probes[0].address == "127.0.0.1");
   CHECK(gateway.probes[0].port == 8000);
   CHECK(gateway.probes[0].timeout == 2s);
 
@@ -279,6 +280,19 @@ TEST_CASE_FIXTURE(World, "a server for IPv6 only is asked over IPv6, and that is
   REQUIRE(gateway.probes.size() == 1);
   CHECK(gateway.probes[0].address == "::1");
   CHECK(log.Has("for IPv6 only"));
+}
+
+TEST_CASE_FIXTURE(World, "a server that is bound to one address is asked there") {
+  has_gateway = true;
+  options.health_path = "/healthz";
+  Start();
+  Listen("10.1.2.3");
+  REQUIRE(gateway.probes.size() == 1);
+  CHECK(gateway.probes[0].address == "10.1.2.3");
+  gateway.AnswerLast(200);
+  clock.Advance(10s);
+  REQUIRE(gateway.probes.size() == 2);
+  CHECK(gateway.probes[1].address == "10.1.2.3");
 }
 
 TEST_CASE_FIXTURE(World, "the answer to a probe of the workload before is not the next one's") {

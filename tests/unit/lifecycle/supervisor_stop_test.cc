@@ -38,6 +38,16 @@ TEST_CASE_FIXTURE(World, "the end of a drain without requests is no wait at all"
   CHECK(exit_code == 0);
 }
 
+TEST_CASE_FIXTURE(World, "where nobody can tell what is in flight the whole grace is given") {
+  Serve();
+  table.error = Error("no netlink, no /proc");
+  Signal(SIGTERM);
+  clock.Advance(4999ms);
+  CHECK(phase() == Phase::kDraining);
+  clock.Advance(1ms);
+  CHECK(phase() == Phase::kStopping);
+}
+
 TEST_CASE_FIXTURE(World, "who asked for the stop is said") {
   Serve();
   SUBCASE("a process") {

@@ -39,8 +39,8 @@ Result<ControlAddress> ControlSocketAddress(const std::string& path) {
   ControlAddress address;
   address.name.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.name.sun_path) {
-    return Error(Concat("control socket ", path, ": longer than ", sizeof address.name.sun_path - 1,
-                        " bytes; choose a shorter path"));
+    return Error(
+        Concat("longer than ", sizeof address.name.sun_path - 1, " bytes; choose a shorter path"));
   }
   std::memcpy(address.name.sun_path, path.data(), path.size());
   address.size = sizeof address.name;

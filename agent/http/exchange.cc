@@ -6,7 +6,7 @@
 namespace modal::http {
 namespace {
 
-constexpr size_t kKeptBody = 16 * 1024;
+constexpr size_t kKeptBody = size_t{16} * 1024;
 
 }  // namespace
 

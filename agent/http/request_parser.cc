@@ -11,7 +11,7 @@ namespace {
 // A chunk's size line, extensions included, and the line end before it.
 constexpr size_t kMaxChunkLine = 4096;
 // Blocks that have grown beyond this do not keep their memory.
-constexpr size_t kKeptText = 8 * 1024;
+constexpr size_t kKeptText = size_t{8} * 1024;
 constexpr size_t kKeptFields = 64;
 
 constexpr ParseError kHeadTooBig{431, "header_too_large", "the header block is too large"};

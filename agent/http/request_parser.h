@@ -31,7 +31,7 @@
 namespace modal::http {
 
 struct ParserLimits {
-  size_t max_head = 64 * 1024;
+  size_t max_head = size_t{64} * 1024;
   size_t max_headers = 256;
 };
 

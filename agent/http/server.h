@@ -35,14 +35,14 @@ class Exchange;
 class ExchangeHandler;
 
 struct ServerOptions {
-  size_t max_head = 64 * 1024;          // request line and headers: 431, or 414 if it is the target
+  size_t max_head = size_t{64} * 1024;  // request line and headers: 431, or 414 if it is the target
   size_t max_headers = 256;             // number of headers: 431
-  uint64_t max_body = 64 * 1024;        // 413
-  size_t max_connections = 1024;        // open at the same time
-  Milliseconds header_timeout{10'000};  // from the first byte of a head to its last: 408
-  Milliseconds body_timeout{10'000};    // without a byte of the body: 408
-  Milliseconds idle_timeout{75'000};    // without a request: closed
-  Milliseconds write_timeout{30'000};   // the client takes nothing of the answer: closed
+  uint64_t max_body = uint64_t{64} * 1024;  // 413
+  size_t max_connections = 1024;            // open at the same time
+  Milliseconds header_timeout{10'000};      // from the first byte of a head to its last: 408
+  Milliseconds body_timeout{10'000};        // without a byte of the body: 408
+  Milliseconds idle_timeout{75'000};        // without a request: closed
+  Milliseconds write_timeout{30'000};       // the client takes nothing of the answer: closed
 };
 
 struct ServerStats {

@@ -7,19 +7,19 @@
 namespace modal::http {
 namespace {
 
-constexpr size_t kReadSize = 64 * 1024;
+constexpr size_t kReadSize = size_t{64} * 1024;
 // While an answer is outstanding, what the client sends ahead is read up to this, so that its going
 // away is noticed.
-constexpr size_t kReadAhead = 16 * 1024;
-constexpr size_t kHighWater = 64 * 1024;
-constexpr size_t kLowWater = 16 * 1024;
+constexpr size_t kReadAhead = size_t{16} * 1024;
+constexpr size_t kHighWater = size_t{64} * 1024;
+constexpr size_t kLowWater = size_t{16} * 1024;
 constexpr Milliseconds kLinger{2000};
 constexpr Milliseconds kStalled{1000};
 
 // Stocks: enough for what is busy at the same time, little enough to hold forever.
 constexpr size_t kSpareActives = 16;
 constexpr size_t kSpareBuffers = 16;
-constexpr size_t kSpareBufferSize = 16 * 1024;
+constexpr size_t kSpareBufferSize = size_t{16} * 1024;
 constexpr size_t kNewBufferSize = 1024;  // a string with less than this is none of them
 
 }  // namespace
@@ -152,6 +152,8 @@ void ServerConnection::Read() {
   if (unread().empty()) {
     fresh_ = data;
   } else {
+    pending_.erase(0, pending_taken_);
+    pending_taken_ = 0;
     pending_.append(data);
   }
 }

@@ -88,8 +88,8 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   // Closes at once.
   void GiveWay();
 
-  // Bytes that have been read and not consumed, or written and not sent.
-  size_t held() const { return unread().size() + out_size(); }
+  // Bytes of memory for what has been read and not consumed, or written and not sent.
+  size_t held() const { return pending_.size() + out_.size(); }
 
   size_t index = 0;  // the owner's
 

@@ -3,7 +3,7 @@
 namespace modal::http {
 namespace {
 
-constexpr size_t kMaxHeads = 256 * 1024;  // interim ones included
+constexpr size_t kMaxHeads = size_t{256} * 1024;  // interim ones included
 
 constexpr llhttp_settings_t Settings(llhttp_cb on_headers_complete) {
   llhttp_settings_t settings{};

@@ -465,6 +465,20 @@ TEST_CASE("a client that sends requests and takes no answers is stopped") {
   CHECK_FALSE(server.peer->spun());
 }
 
+TEST_CASE("a client that is always a request ahead costs no more and more memory") {
+  std::optional<http::Responder> kept;
+  ServerFixture server(
+      [&](const http::Request&, http::Responder responder) { kept.emplace(std::move(responder)); });
+  const std::string request = Get("/", "X: " + std::string(900, 'x') + "\r\n");
+  server.Ask(request + request);
+  for (int i = 0; i < 1000; ++i) {
+    server.Ask(request);
+    kept->Send({200, "", "ok"});
+    server.Run();
+    CHECK(server.connection->held() < 10'000);
+  }
+}
+
 TEST_CASE("a connection waits for nothing but its deadline") {
   ServerFixture server(Echo);
   CHECK(server.clock.pending() == 1);

@@ -1,0 +1,36 @@
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "agent/base/strings.h"
+#include "agent/cli_words.h"
+#include "agent/settings.h"
+#include "agent/text_file.h"
+
+namespace modal {
+namespace {
+
+TEST_CASE("the manual page has every setting, default and subcommand") {
+  const auto tree = std::filesystem::path(__FILE__).parent_path() / "../../..";
+  const Result<std::string> read = ReadTextFile(tree / "packaging/man/modal-agent.1");
+  REQUIRE(read.ok());
+  const std::string page = *read + "\n";
+  for (const Setting& setting : AllSettings()) {
+    CAPTURE(setting.name);
+    const std::string entry = Concat("\n.It Fl -", setting.name);
+    const size_t at = page.find(entry);
+    REQUIRE(at != std::string::npos);
+    const char next = page[at + entry.size()];
+    CHECK((next == ' ' || next == '\n'));
+    if (setting.unset.empty() || setting.form == ValueForm::kSwitch) continue;
+    const std::string text = page.substr(at, page.find("\n.It", at + 1) - at);
+    CHECK(text.find(setting.unset) != std::string::npos);
+  }
+  for (const std::string_view subcommand : Subcommands()) {
+    CAPTURE(subcommand);
+    CHECK(page.find(Concat("\n.It Cm ", subcommand, "\n")) != std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace modal

@@ -177,21 +177,5 @@ TEST_CASE_FIXTURE(Fixture, "an answer that comes after the monitor has gone is i
   CHECK(clock.pending() == 0);
 }
 
-TEST_CASE_FIXTURE(Fixture, "a monitor may be destroyed by its own verdict") {
-  std::unique_ptr<HealthMonitor> monitor;
-  monitor = std::make_unique<HealthMonitor>(
-      clock, log.log, table, nullptr, HealthMonitor::Options{8000, "127.0.0.1", "", 10s, 2s, 1, {}},
-      [](const HealthMonitor::Report&) {},
-      [&](const std::string& why) {
-        const std::string copy = why;
-        monitor.reset();
-        unhealthy.push_back(copy);
-      });
-  monitor->Start();
-  table.listeners.clear();
-  clock.Advance(10s);
-  CHECK(unhealthy.size() == 1);
-}
-
 }  // namespace
 }  // namespace modal::lifecycle

@@ -9,7 +9,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "agent/base/status_board.h"
@@ -29,91 +28,31 @@ using Signals = std::vector<int>;
 struct World {
   using Started = test::FakeLauncher::Started;
 
-  World() {
-    options.command = {"./server"};
-    options.port = 8000;
-    options.hook_timeout = 10min;
-    options.startup_timeout = 5s;
-    options.health_interval = 10s;
-    options.health_timeout = 2s;
-    options.health_threshold = 3;
-    options.exit_grace_period = 5s;
-    options.stop_timeout = 30s;
-    launcher.on_started = [this](const Started& one) { tree.Add(one.pid); };
-  }
-  // Timers of the fake clock must not outlive it.
-  ~World() { dying.clear(); }
+  World();
+  ~World();
 
   // The agent's side.
-  void Start() {
-    supervisor = std::make_unique<Supervisor>(
-        options,
-        Supervisor::Parts{loop, clock, log.log, launcher, tree, table, owners,
-                          has_gateway ? &gateway : nullptr,
-                          [this](const health::AgentStatus& now) { published = now; },
-                          [this] { return last_orphan; },
-                          [this](health::AgentStatus& now) { now.orphans_reaped = 77; },
-                          [this] { return reload; }},
-        terminal, [this](int code) {
-          CHECK_FALSE(exit_code);
-          exit_code = code;
-        });
-    supervisor->Start();
-  }
+  void Start();
   Phase phase() const { return supervisor->phase(); }
   std::string stop_by() const { return std::string(BoardText(published.stop_by)); }
   std::string stop_reason() const { return std::string(BoardText(published.stop_reason)); }
 
   // The world's side.
-  void Listen(const std::string& address = "0.0.0.0", uint16_t port = 8000, uint64_t inode = 7) {
-    table.listeners.push_back(test::ListenerOn(address, port, inode));
-    clock.Advance(20ms);  // the longest pause between two looks
-  }
+  void Listen(const std::string& address = "0.0.0.0", uint16_t port = 8000, uint64_t inode = 7);
   void Unlisten() { table.listeners.clear(); }
-  void Serve() {
-    Start();
-    Listen();
-    REQUIRE(phase() == Phase::kServing);
-  }
+  // Starts, and listens.
+  void Serve();
   // Connections that count as being in flight.
-  void HaveConnections(size_t count) {
-    table.connections.assign(count, health::Connection());
-    for (health::Connection& connection : table.connections) {
-      connection.local.port = 8000;
-      connection.receive_queue = 1;
-    }
-  }
-  void Signal(int number, pid_t sender = 12) { supervisor->OnSignal({number, sender, 0, false}); }
+  void HaveConnections(size_t count);
+  void Signal(int number, pid_t sender = 12);
   // A process ends: one that was launched, or any other one of the tree.
-  void Exit(pid_t pid, ExitStatus status) {
-    Started* one = launcher.Find(pid);
-    if (one) {
-      const bool was_watched = one->watched;
-      launcher.Exit(*one, status);
-      if (!was_watched) last_orphan = status;
-    } else {
-      last_orphan = status;
-    }
-    tree.Remove(pid);
-    supervisor->OnChildrenCollected();
-    clock.Turn();
-  }
+  void Exit(pid_t pid, ExitStatus status);
   void ExitLast(ExitStatus status) { Exit(launcher.started.back().pid, status); }
   // From now on whoever is told to end does so, on the next turn.
-  void EverybodyObeys() {
-    tree.on_signal = [this](pid_t pid, int signal) {
-      if (signal != SIGTERM && signal != SIGKILL && signal != SIGQUIT) return;
-      dying.push_back(clock.After(Milliseconds(0), [this, pid, signal] {
-        if (tree.IsAlive(pid)) Exit(pid, ExitStatus::Signal(signal));
-      }));
-    };
-  }
+  void EverybodyObeys();
   Started& last() { return launcher.started.back(); }
-  std::vector<std::string> Commands() const {
-    std::vector<std::string> commands;
-    for (const Started& one : launcher.started) commands.push_back(one.spec.argv.at(0));
-    return commands;
-  }
+  // The first word of each command that was launched.
+  std::vector<std::string> Commands() const;
 
   event::Loop loop;
   test::FakeClock clock;

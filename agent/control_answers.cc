@@ -12,7 +12,8 @@
 namespace modal {
 namespace {
 
-using Json = nlohmann::json;
+// Keeps the order of keys, which is the order in which phases were entered.
+using Json = nlohmann::ordered_json;
 
 // A JSON object whose members are looked up by name, with what stands in for a missing one.
 class Answer {

@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -252,19 +253,21 @@ TEST_CASE("--rlimit, --no-new-privs and --cap-keep hold for the workload") {
   CHECK(Contains(agent.output(), "NoNewPrivs:\t1"));
 }
 
+// A user of whom nobody else has processes, for limits that are counted by user.
+uid_t OwnUser(uid_t number) { return 1'000'000 + static_cast<uid_t>(::getpid()) * 4 + number; }
+
 TEST_CASE("the limit of processes is reached: 125, and the message says so") {
-  // A user id for each, of whom nobody else has processes.
   AgentOptions options = With({"--", kListener});
   SUBCASE("the workload is the first") {
-    options.uid = 54331;
+    options.uid = OwnUser(0);
     options.arguments = {"--admin", "off", "--", kListener};
   }
   SUBCASE("a hook is the first") {
-    options.uid = 54332;
+    options.uid = OwnUser(1);
     options.arguments = {"--on-enter", "true", "--", kListener};
   }
   options.limits = {{RLIMIT_NPROC, 1}};
-  const bool is_hook = options.uid == 54332;
+  const bool is_hook = options.uid == OwnUser(1);
   AgentProcess agent(std::move(options));
   CHECK(agent.WaitForExit() == (is_hook ? 120 : 125));
   const std::string message =
@@ -275,7 +278,7 @@ TEST_CASE("the limit of processes is reached: 125, and the message says so") {
 
 TEST_CASE("no process is left for the gateway: the workload is served all the same") {
   AgentOptions options = With({kListener});
-  options.uid = 54333;
+  options.uid = OwnUser(2);
   options.limits = {{RLIMIT_NPROC, 2}};
   AgentProcess agent(std::move(options));
   agent.WaitFor("lifecycle.ready");

@@ -108,7 +108,7 @@ TEST_CASE("with --restart on-failure an unhealthy server is replaced") {
   agent.WaitForPhase("Serving");
   agent.Signal(SIGUSR1);
   agent.WaitFor("health.unhealthy");
-  agent.WaitForPhase("Serving", 2);
+  agent.WaitFor("lifecycle.ready", {}, 2);
   CHECK(agent.CountReports("listener signal TERM") == 1);
   CHECK(agent.Get(8000, "/").status == 200);
   CHECK(agent.Get(8001, "/livez").status == 200);

@@ -204,6 +204,20 @@ TEST_CASE("a stop before the port is open ends the workload in order") {
   CHECK(agent.Count("lifecycle.phase", {{"to", "Serving"}}) == 0);
 }
 
+TEST_CASE("a workload that is stopped by SIGSTOP can be told to end, too") {
+  AgentOptions options = With({"--stop-timeout", kVeryLong, "--", kListener});
+  SUBCASE("as process 1") { options.process_1 = true; }
+  SUBCASE("beside process 1") { options.process_1 = false; }
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+  agent.SignalProgram("listener", SIGSTOP);
+  agent.WaitUntil("it to be stopped",
+                  [&] { return agent.Processes(kListener).at(0).state == 'T'; });
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.CountReports("listener exit 0") == 1);
+}
+
 TEST_CASE("every stop says how long it may take, and --stop-budget bounds that") {
   AgentProcess agent(With({"--stop-budget", "1s", "--exit-grace-period", "30", "--stop-timeout",
                            "30", "--", kListener, "--on", "TERM=none"}));

@@ -1,6 +1,7 @@
 // SIGTERM at every moment of the start is never lost: the agent ends, and the workload with it.
 //
-// The delays are random, from nothing to well beyond a start; MODAL_TEST_SEED repeats a run. As
+// The delays are random, from nothing to well beyond a start; MODAL_TEST_SEED repeats a run, and
+// MODAL_TEST_ROUNDS makes it longer. As
 // process 1 they begin when the kernel has stopped to drop the signal: it drops what process 1
 // neither blocks nor handles, and nobody could do anything about it before.
 #include <doctest/doctest.h>
@@ -16,12 +17,18 @@
 namespace modal::test {
 namespace {
 
-constexpr int kRounds = 250;
+constexpr int kDefaultRounds = 250;
 constexpr int kLongestDelayUs = 20'000;
 
 unsigned Seed() {
   const char* seed = std::getenv("MODAL_TEST_SEED");
-  return seed != nullptr ? static_cast<unsigned>(std::atoi(seed)) : std::random_device()();
+  return seed != nullptr ? static_cast<unsigned>(std::strtoul(seed, nullptr, 10))
+                         : std::random_device()();
+}
+
+int Rounds() {
+  const char* rounds = std::getenv("MODAL_TEST_ROUNDS");
+  return rounds != nullptr ? std::atoi(rounds) : kDefaultRounds;
 }
 
 // One start with one SIGTERM, and what must be true of it.
@@ -51,7 +58,8 @@ void Storm(bool process_1) {
   INFO("MODAL_TEST_SEED=", seed);
   std::mt19937 random(seed);
   std::uniform_int_distribution<int> delays(0, kLongestDelayUs);
-  for (int round = 0; round < kRounds; ++round) {
+  const int rounds = Rounds();
+  for (int round = 0; round < rounds; ++round) {
     AgentOptions options;
     // Hooks or none, gateway or none: the moments of the start differ.
     if (round % 3 == 1) options.arguments = {"--on-enter", "true"};

@@ -475,6 +475,16 @@ size_t AgentProcess::PeakMemoryKiB() const {
   return std::strtoull(StatusField(status, "VmHWM").c_str(), nullptr, 10);
 }
 
+size_t AgentProcess::ResidentMemoryKiB() const {
+  const std::string status = ReadSmallFile("/proc/" + std::to_string(agent_.pid) + "/status");
+  return std::strtoull(StatusField(status, "VmRSS").c_str(), nullptr, 10);
+}
+
+size_t AgentProcess::OpenDescriptors() const {
+  const std::filesystem::directory_iterator all("/proc/" + std::to_string(agent_.pid) + "/fd");
+  return static_cast<size_t>(std::distance(begin(all), end(all)));
+}
+
 bool AgentProcess::Blocks(int number) const {
   const std::string status = ReadSmallFile("/proc/" + std::to_string(agent_.pid) + "/status");
   const uint64_t blocked = std::strtoull(StatusField(status, "SigBlk").c_str(), nullptr, 16);

@@ -164,7 +164,9 @@ class AgentProcess {
   // output(), log() and reports() then.
   int WaitForExit();
   bool HasEnded();
-  size_t PeakMemoryKiB() const;  // the most that was resident at once
+  size_t PeakMemoryKiB() const;      // the most that was resident at once
+  size_t ResidentMemoryKiB() const;  // now
+  size_t OpenDescriptors() const;
   // Whether it blocks this signal by now: before that, the kernel drops it if we are process 1.
   bool Blocks(int number) const;
   // Whether a test program still runs. (They hold the FIFO open.)

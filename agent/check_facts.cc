@@ -36,7 +36,7 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr Milliseconds kProgramTimeout{5000};
-constexpr size_t kMostOutput = 16 * 1024;
+constexpr size_t kMostOutput = size_t{16} * 1024;
 
 // The value of "Name:   value" in /proc/self/status, or nothing.
 std::optional<uint64_t> StatusNumber(const std::string& status, std::string_view name) {

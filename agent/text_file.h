@@ -12,7 +12,7 @@
 
 namespace modal {
 
-inline constexpr size_t kLargestTextFile = 1024 * 1024;
+inline constexpr size_t kLargestTextFile = size_t{1024} * 1024;
 
 // The content of `path`. Errors start with the path; code() is the errno (ENOENT, EACCES ...).
 Result<std::string> ReadTextFile(const std::string& path);

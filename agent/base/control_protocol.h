@@ -28,7 +28,7 @@ inline constexpr std::string_view kControlReload = "reload";
 
 inline constexpr Milliseconds kControlTimeout{5000};
 inline constexpr size_t kControlLongestRequest = 256;
-inline constexpr size_t kControlLongestReply = 64 * 1024;
+inline constexpr size_t kControlLongestReply = size_t{64} * 1024;
 
 // Where the socket may stand, best place first. An agent binds the first one that works, a client
 // talks to the first one that answers. `chosen` (--control), if not empty, is the only place;

@@ -75,12 +75,14 @@ std::string HealthReply(const health::AgentStatus& status) {
 
 }  // namespace
 
-Agent::Agent(Invocation invocation, std::function<Result<Invocation>()> parse_again)
+Agent::Agent(event::Loop& loop, Invocation invocation,
+             std::function<Result<Invocation>()> parse_again)
     : invocation_(std::move(invocation)),
       parse_again_(std::move(parse_again)),
       is_process_1_(::getpid() == 1),
       has_terminal_(HasForegroundTerminal()),
       exit_code_(kExitAgentError),
+      loop_(loop),
       clock_(loop_),
       sink_(STDERR_FILENO),
       pump_(clock_, sink_),

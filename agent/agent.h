@@ -30,7 +30,8 @@ namespace modal {
 class Agent {
  public:
   // `parse_again` reads flags, environment and file anew, for a reload.
-  Agent(Invocation invocation, std::function<Result<Invocation>()> parse_again);
+  // `loop` outlives the agent.
+  Agent(event::Loop& loop, Invocation invocation, std::function<Result<Invocation>()> parse_again);
 
   // Until the container is to end; returns its exit code.
   int Run();
@@ -52,7 +53,7 @@ class Agent {
   bool has_terminal_;
   int exit_code_;
 
-  event::Loop loop_;
+  event::Loop& loop_;
   event::UvClock clock_;
   DescriptorSink sink_;
   event::LogPump pump_;

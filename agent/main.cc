@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
     modal::event::UnblockSignals();
     return modal::RunCommand(*invocation);
   }
-  modal::Agent agent(*std::move(invocation), parse);
+  modal::Result<std::unique_ptr<modal::event::Loop>> loop = modal::event::Loop::Create();
+  if (!loop) return Fail(loop.error());
+  modal::Agent agent(**loop, *std::move(invocation), parse);
   return agent.Run();
 }

@@ -37,6 +37,16 @@ Result<UniqueFd> NullInput() {
   return std::move(pipe->read);
 }
 
+// What only a shell can do: POSIX's special built-in utilities (XCU 2.14), and those that act on
+// the shell itself.
+bool IsShellBuiltin(const std::string& word) {
+  static constexpr std::string_view kBuiltins[] = {
+      ".",     ":",     "break",  "cd",     "command",  "continue", "eval",
+      "exec",  "exit",  "export", "read",   "readonly", "return",   "set",
+      "shift", "times", "trap",   "ulimit", "umask",    "unset",    "wait"};
+  return std::find(std::begin(kBuiltins), std::end(kBuiltins), word) != std::end(kBuiltins);
+}
+
 struct CloseFolder {
   void operator()(DIR* folder) const { ::closedir(folder); }
 };
@@ -44,17 +54,19 @@ struct CloseFolder {
 }  // namespace
 
 Hook HookFromCommandLine(const std::string& command_line) {
-  const bool has_shell_syntax =
-      command_line.find_first_of("|&;<>()$`\\\"'*?[]#~=%{}!\n") != std::string::npos;
-  if (has_shell_syntax) return {command_line, {"/bin/sh", "-c", command_line}};
+  const Hook through_shell{command_line, {"/bin/sh", "-c", command_line}};
+  if (command_line.find_first_of("|&;<>()$`\\\"'*?[]#~=%{}!\n") != std::string::npos) {
+    return through_shell;
+  }
   Hook hook{command_line, {}};
   constexpr std::string_view kBlanks = " \t\r";
   for (size_t at = 0;;) {
     const size_t begin = command_line.find_first_not_of(kBlanks, at);
-    if (begin == std::string::npos) return hook;
+    if (begin == std::string::npos) break;
     at = std::min(command_line.find_first_of(kBlanks, begin), command_line.size());
     hook.argv.push_back(command_line.substr(begin, at - begin));
   }
+  return !hook.argv.empty() && IsShellBuiltin(hook.argv[0]) ? through_shell : hook;
 }
 
 std::vector<Hook> HooksFromFolder(const std::string& folder, Log& log) {

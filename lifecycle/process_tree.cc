@@ -22,12 +22,11 @@ bool BelongsTo(const process::ProcessInfo& process, pid_t session) {
 RealProcessTree::RealProcessTree(Log& log, process::Reaper& reaper, bool is_process_1)
     : log_(log), reaper_(reaper), is_process_1_(is_process_1), self_(::getpid()) {}
 
-Result<std::vector<process::ProcessInfo>> RealProcessTree::Members() const {
+Result<std::vector<process::ProcessInfo>> RealProcessTree::Members(Scope scope) const {
   Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
   if (!all) return all;
-  // As process 1 also what was put into the namespace from outside (docker exec).
   std::vector<process::ProcessInfo> members =
-      is_process_1_ ? *std::move(all) : process::DescendantsOf(self_, *all);
+      scope == Scope::kNamespace ? *std::move(all) : process::DescendantsOf(self_, *all);
   std::erase_if(members, [this](const process::ProcessInfo& process) {
     return process.pid == self_ || process.state == 'Z' || helpers_.contains(process.pid);
   });
@@ -48,12 +47,8 @@ void RealProcessTree::Send(const process::ProcessInfo& process, int signal) {
 }
 
 size_t RealProcessTree::SignalAll(int signal) {
-  Result<std::vector<process::ProcessInfo>> members = Members();
-  if (!members) {
-    if (!signalled_.insert({signal, -1}).second) return 0;
-    if (is_process_1_) Send(-1, signal);
-    return 1;
-  }
+  Result<std::vector<process::ProcessInfo>> members = Everything();
+  if (!members) return SignalAllBlindly(signal);
   size_t count = 0;
   for (const process::ProcessInfo& process : *members) {
     if (spared_sessions_.contains(process.session) || spared_sessions_.contains(process.group)) {
@@ -66,24 +61,28 @@ size_t RealProcessTree::SignalAll(int signal) {
   return count;
 }
 
+size_t RealProcessTree::SignalAllBlindly(int signal) {
+  if (is_process_1_) {
+    if (!signalled_.insert({signal, -1}).second) return 0;
+    Send(-1, signal);
+    return 1;
+  }
+  size_t count = 0;
+  for (const pid_t session : started_sessions_) {
+    if (spared_sessions_.contains(session)) continue;
+    count += SignalSessionOnce(session, signal);
+  }
+  return count;
+}
+
 void RealProcessTree::KillAll() {
   // One call that no fork can outrun. It takes the helpers along, which are not needed any more.
   if (is_process_1_) return Send(-1, SIGKILL);
-  Result<std::vector<process::ProcessInfo>> members = Members();
-  if (!members) return;
-  for (const process::ProcessInfo& process : *members) Send(process.pid, SIGKILL);
-}
-
-void RealProcessTree::SignalSession(pid_t session, int signal) {
-  Result<std::vector<process::ProcessInfo>> members = Members();
-  if (!members) return Send(-session, signal);
-  for (const process::ProcessInfo& process : *members) {
-    if (BelongsTo(process, session)) Send(process, signal);
-  }
+  SignalOutside({}, SIGKILL);
 }
 
 size_t RealProcessTree::SignalSessionOnce(pid_t session, int signal) {
-  Result<std::vector<process::ProcessInfo>> members = Members();
+  Result<std::vector<process::ProcessInfo>> members = Everything();
   if (!members) {
     if (!signalled_.insert({signal, -session}).second) return 0;
     Send(-session, signal);
@@ -99,11 +98,20 @@ size_t RealProcessTree::SignalSessionOnce(pid_t session, int signal) {
   return count;
 }
 
-bool RealProcessTree::SessionIsEmpty(pid_t session) {
-  Result<std::vector<process::ProcessInfo>> members = Members();
-  if (!members) return ::kill(-session, 0) != 0;
-  return std::none_of(members->begin(), members->end(),
-                      [session](const auto& process) { return BelongsTo(process, session); });
+void RealProcessTree::SignalOutside(const std::vector<pid_t>& sessions, int signal) {
+  const auto is_inside = [&sessions](pid_t session) {
+    return std::find(sessions.begin(), sessions.end(), session) != sessions.end();
+  };
+  Result<std::vector<process::ProcessInfo>> members = Members(Scope::kDescendants);
+  if (!members) {
+    for (const pid_t session : started_sessions_) {
+      if (!is_inside(session)) Send(-session, signal);
+    }
+    return;
+  }
+  for (const process::ProcessInfo& process : *members) {
+    if (!is_inside(process.session)) Send(process, signal);
+  }
 }
 
 bool RealProcessTree::AnythingLeft() {
@@ -111,7 +119,7 @@ bool RealProcessTree::AnythingLeft() {
 }
 
 bool RealProcessTree::AnythingLeftOutside(const std::vector<pid_t>& sessions) {
-  Result<std::vector<process::ProcessInfo>> members = Members();
+  Result<std::vector<process::ProcessInfo>> members = Members(Scope::kDescendants);
   if (!members) return AnythingLeft();
   return std::any_of(members->begin(), members->end(), [&sessions](const auto& process) {
     return std::find(sessions.begin(), sessions.end(), process.session) == sessions.end();

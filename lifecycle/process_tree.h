@@ -27,21 +27,23 @@ class ProcessTree {
   // SIGKILL to everything, the spared sessions included; the agent's helpers only as process 1
   // without a choice. Call again while AnythingLeft().
   virtual void KillAll() = 0;
-  // Sends `signal` to every process of one session (or group, on a terminal).
-  virtual void SignalSession(pid_t session, int signal) = 0;
-  // The same, but to those that were not sent it before (by this, or SignalAll()). Returns how many
-  // there were.
+  // Sends `signal` to every process of one session (or group, on a terminal) that was not sent it
+  // before (by this, or SignalAll()). Returns how many there were.
   virtual size_t SignalSessionOnce(pid_t session, int signal) = 0;
-  virtual bool SessionIsEmpty(pid_t session) = 0;
+  // Sends `signal` to every descendant of ours outside of these sessions, helpers excepted.
+  virtual void SignalOutside(const std::vector<pid_t>& sessions, int signal) = 0;
   // Whether any child beside the helpers is left, zombies included: process 1 and a subreaper
   // inherit every orphan, so no child means that nothing at all is left.
   virtual bool AnythingLeft() = 0;
-  // The same, but processes of these sessions do not count. Without /proc as AnythingLeft().
+  // Whether any descendant of ours that runs is left outside of these sessions, helpers excepted.
+  // Without /proc as AnythingLeft().
   virtual bool AnythingLeftOutside(const std::vector<pid_t>& sessions) = 0;
   // False without /proc: then nobody can say whether what is left is more than the helpers, and
   // they are ended before everything else.
   virtual bool CanTellApart() = 0;
 
+  // A session, or a group, that we have started: what a subreaper without /proc can reach.
+  virtual void NoteSession(pid_t session) = 0;
   virtual void SpareHelper(pid_t pid) = 0;
   virtual void ForgetHelper(pid_t pid) = 0;
   virtual void SpareSession(pid_t session) = 0;
@@ -54,20 +56,28 @@ class RealProcessTree : public ProcessTree {
 
   size_t SignalAll(int signal) override;
   void KillAll() override;
-  void SignalSession(pid_t session, int signal) override;
   size_t SignalSessionOnce(pid_t session, int signal) override;
-  bool SessionIsEmpty(pid_t session) override;
+  void SignalOutside(const std::vector<pid_t>& sessions, int signal) override;
   bool AnythingLeft() override;
   bool AnythingLeftOutside(const std::vector<pid_t>& sessions) override;
   bool CanTellApart() override;
+  void NoteSession(pid_t session) override { started_sessions_.insert(session); }
   void SpareHelper(pid_t pid) override { helpers_.insert(pid); }
   void ForgetHelper(pid_t pid) override { helpers_.erase(pid); }
   void SpareSession(pid_t session) override { spared_sessions_.insert(session); }
   void UnspareSession(pid_t session) override { spared_sessions_.erase(session); }
 
  private:
-  // Our processes that are alive, helpers not included; an Error without /proc.
-  Result<std::vector<process::ProcessInfo>> Members() const;
+  enum class Scope { kDescendants, kNamespace };
+
+  // The processes that are alive, we and the helpers not included; an Error without /proc.
+  Result<std::vector<process::ProcessInfo>> Members(Scope scope) const;
+  // Everything that we are to end: as process 1 also what was put into the namespace from outside
+  // (docker exec).
+  Result<std::vector<process::ProcessInfo>> Everything() const {
+    return Members(is_process_1_ ? Scope::kNamespace : Scope::kDescendants);
+  }
+  size_t SignalAllBlindly(int signal);
   void Send(pid_t target, int signal);
   void Send(const process::ProcessInfo& process, int signal);
 
@@ -76,6 +86,7 @@ class RealProcessTree : public ProcessTree {
   bool is_process_1_;
   pid_t self_;
   std::set<pid_t> helpers_;
+  std::set<pid_t> started_sessions_;
   std::set<pid_t> spared_sessions_;
   std::set<std::pair<int, pid_t>> signalled_;
 };

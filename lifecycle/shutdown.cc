@@ -28,7 +28,7 @@ Shutdown::Shutdown(Clock& clock, Log& log, ProcessTree& tree, HookRunner* exit_h
       log_(log),
       tree_(tree),
       exit_handlers_(exit_handlers),
-      options_(options),
+      options_(std::move(options)),
       on_gone_(std::move(on_gone)) {}
 
 void Shutdown::Begin() {
@@ -108,6 +108,7 @@ void Shutdown::KillNow(const std::string& why) {
   log_.Warn("stop.kill", {{"message", "killing what is left: " + why}});
   if (exit_handlers_) exit_handlers_->Cancel();
   handlers_running_ = false;
+  if (options_.before_kill) options_.before_kill();
   KillAgain();
 }
 

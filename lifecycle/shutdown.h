@@ -24,6 +24,8 @@ class Shutdown {
     Milliseconds timeout;
     int stop_signal;         // for the workload's group
     pid_t workload_session;  // 0: there is none
+    // Runs before the first SIGKILL, which as process 1 takes the helpers along. May be empty.
+    std::function<void()> before_kill = nullptr;
   };
 
   // `exit_handlers` may be null. The tree's collected children are reported by ChildrenCollected().

@@ -150,10 +150,15 @@ bool Supervisor::TakeBaseline() {
 void Supervisor::OnHooksDone(const HookRunner::Outcome& outcome) {
   status_.hooks_run += outcome.run;
   status_.hooks_failed += outcome.failed;
-  hook_sessions_ = enter_hooks_->sessions();
+  NoteHookSessions();
   if (outcome.failed == 0) return Fire(Trigger::kHooksDone);
   StopBecause("a startup hook", outcome.first_failure, kExitHookFailed);
   Fire(Trigger::kHookFailed);
+}
+
+void Supervisor::NoteHookSessions() {
+  hook_sessions_ = enter_hooks_->sessions();
+  for (const pid_t session : hook_sessions_) parts_.tree.NoteSession(session);
 }
 
 void Supervisor::EnterLaunching() {
@@ -188,6 +193,7 @@ void Supervisor::LaunchWorkload() {
   daemonised_ = false;
   workload_ = *std::move(process);
   workload_session_ = workload_->pid();
+  parts_.tree.NoteSession(workload_session_);
   workload_status_.reset();
   status_.workload_pid = workload_->pid();
   parts_.log.Info("workload.start",
@@ -404,11 +410,15 @@ bool Supervisor::HasDaemonised() {
 }
 
 void Supervisor::OnChildrenCollected() {
-  if (session_end_) session_end_->ChildrenCollected();
+  if (workload_end_) workload_end_->ChildrenCollected();
   if (shutdown_) return shutdown_->ChildrenCollected();
   const bool follows_children = daemonised_ || (options_.command.empty() && !attached_);
   const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up || parts_.tree.AnythingLeft()) return;
+  if (!follows_children || !is_up) return;
+  // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
+  if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
+    return;
+  }
   const ExitStatus status = parts_.last_orphan();
   StopBecause("the workload", "its last process ended with " + status.ToString(),
               status.AsShellCode());
@@ -427,14 +437,14 @@ void Supervisor::RestartWorkload() {
   if (has_recovered) backoff_.Reset();
   const Milliseconds delay = backoff_.Next();
   parts_.log.Warn("workload.restart", {{"restarts", status_.restarts}, {"delay_ms", delay}});
-  session_end_ =
-      std::make_unique<SessionEnd>(parts_.clock, parts_.tree, workload_session_,
-                                   options_.stop_signal, options_.stop_timeout, [this, delay] {
-                                     restart_ = parts_.clock.After(delay, [this] {
-                                       session_end_.reset();
-                                       if (status_.phase == Phase::kLaunching) LaunchWorkload();
-                                     });
-                                   });
+  workload_end_ = std::make_unique<WorkloadEnd>(
+      parts_.clock, parts_.tree, hook_sessions_, options_.stop_signal, options_.stop_timeout,
+      [this, delay] { restart_ = parts_.clock.After(delay, [this] { LaunchAgain(); }); });
+}
+
+void Supervisor::LaunchAgain() {
+  workload_end_.reset();
+  LaunchWorkload();
 }
 
 void Supervisor::Forward(int signal) {
@@ -445,9 +455,9 @@ void Supervisor::Forward(int signal) {
     }
     return;
   }
-  // A daemon, or a server that a hook started.
-  if (workload_session_ != 0) parts_.tree.SignalSession(workload_session_, signal);
-  for (const pid_t session : hook_sessions_) parts_.tree.SignalSession(session, signal);
+  // A daemon has sessions of its own; so may a server that a hook has started.
+  const bool hook_is_server = options_.command.empty();
+  parts_.tree.SignalOutside(hook_is_server ? std::vector<pid_t>() : hook_sessions_, signal);
 }
 
 // Signals -----------------------------------------------------------------------------------------
@@ -533,7 +543,7 @@ void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
   if (parts_.gateway && !parts_.tree.CanTellApart()) parts_.gateway->Stop();
   if (enter_hooks_) {
-    hook_sessions_ = enter_hooks_->sessions();
+    NoteHookSessions();
     enter_hooks_->Cancel();
   }
   Retire(std::move(port_wait_));
@@ -543,7 +553,7 @@ void Supervisor::EnterStopping(Phase from) {
   startup_probe_.reset();
   gateway_start_.reset();
   restart_.reset();
-  session_end_.reset();
+  workload_end_.reset();
 
   HookRunner::Options how{plan_.stop_timeout, false, BaseSpec()};
   std::vector<Hook> handlers =
@@ -559,7 +569,10 @@ void Supervisor::EnterStopping(Phase from) {
   }
   shutdown_ = std::make_unique<Shutdown>(
       parts_.clock, parts_.log, parts_.tree, exit_hooks_.get(),
-      Shutdown::Options{plan_.stop_timeout, options_.stop_signal, workload_session_},
+      Shutdown::Options{plan_.stop_timeout, options_.stop_signal, workload_session_,
+                        [this] {
+                          if (parts_.gateway) parts_.gateway->Stop();
+                        }},
       [this] { Fire(Trigger::kAllGone); });
   shutdown_->Begin();
 }

@@ -27,9 +27,9 @@
 #include "lifecycle/options.h"
 #include "lifecycle/phase_table.h"
 #include "lifecycle/process_tree.h"
-#include "lifecycle/session_end.h"
 #include "lifecycle/shutdown.h"
 #include "lifecycle/stop_plan.h"
+#include "lifecycle/workload_end.h"
 
 namespace modal::lifecycle {
 
@@ -86,6 +86,7 @@ class Supervisor {
   bool TakeBaseline();
   void StartStartupTimeout();
   void StartGatewaySoon();
+  void NoteHookSessions();
   void OnHooksDone(const HookRunner::Outcome& outcome);
   void LaunchWorkload();
   void OnStartupTimeout();
@@ -99,6 +100,7 @@ class Supervisor {
   void WorkloadExited();
   bool HasDaemonised();
   void RestartWorkload();
+  void LaunchAgain();
   void OnUnhealthy(const std::string& why);
   void StartHealthMonitor();
   void Forward(int signal);
@@ -149,7 +151,7 @@ class Supervisor {
 
   std::unique_ptr<HookRunner> enter_hooks_;
   std::unique_ptr<process::Process> workload_;
-  std::unique_ptr<SessionEnd> session_end_;
+  std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;
   std::unique_ptr<HealthMonitor> health_monitor_;
   std::unique_ptr<Drain> drain_;

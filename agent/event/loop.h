@@ -5,7 +5,9 @@
 // handles that were closed last, so nothing leaks.
 #pragma once
 
-#include <functional>
+#include <memory>
+
+#include "agent/base/result.h"
 
 typedef struct uv_loop_s uv_loop_t;
 
@@ -13,7 +15,10 @@ namespace modal::event {
 
 class Loop {
  public:
+  // For those who can do without an error. Create() says why there is no loop: the limit of
+  // descriptors, which libuv itself would meet with abort().
   Loop();
+  static Result<std::unique_ptr<Loop>> Create();
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;

@@ -30,6 +30,7 @@ class FakeProcessTree : public lifecycle::ProcessTree {
   bool can_tell_apart = true;
   std::set<pid_t> helpers;
   std::set<pid_t> spared_sessions;
+  std::set<pid_t> noted_sessions;
 
   void Add(pid_t pid, pid_t session) { alive_[pid] = session; }
   void Add(pid_t pid) { Add(pid, pid); }
@@ -60,11 +61,6 @@ class FakeProcessTree : public lifecycle::ProcessTree {
       if (helpers.count(pid) == 0) Send(pid, SIGKILL);
     }
   }
-  void SignalSession(pid_t session, int signal) override {
-    for (const auto& [pid, its_session] : Alive()) {
-      if (its_session == session) Send(pid, signal);
-    }
-  }
   size_t SignalSessionOnce(pid_t session, int signal) override {
     size_t count = 0;
     for (const auto& [pid, its_session] : Alive()) {
@@ -74,9 +70,11 @@ class FakeProcessTree : public lifecycle::ProcessTree {
     }
     return count;
   }
-  bool SessionIsEmpty(pid_t session) override {
-    return std::none_of(alive_.begin(), alive_.end(),
-                        [session](const auto& process) { return process.second == session; });
+  void SignalOutside(const std::vector<pid_t>& sessions, int signal) override {
+    for (const auto& [pid, session] : Alive()) {
+      if (helpers.count(pid) != 0) continue;
+      if (std::find(sessions.begin(), sessions.end(), session) == sessions.end()) Send(pid, signal);
+    }
   }
   bool AnythingLeft() override {
     return std::any_of(alive_.begin(), alive_.end(),
@@ -89,6 +87,7 @@ class FakeProcessTree : public lifecycle::ProcessTree {
     });
   }
   bool CanTellApart() override { return can_tell_apart; }
+  void NoteSession(pid_t session) override { noted_sessions.insert(session); }
   void SpareHelper(pid_t pid) override { helpers.insert(pid); }
   void ForgetHelper(pid_t pid) override { helpers.erase(pid); }
   void SpareSession(pid_t session) override { spared_sessions.insert(session); }

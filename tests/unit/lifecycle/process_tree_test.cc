@@ -144,10 +144,10 @@ TEST_CASE_FIXTURE(Fixture,
   const pid_t workload = Sleeper(SessionMode::kNewGroup);
   tree.SpareSession(workload);
   CHECK(tree.SignalAll(SIGTERM) == 0);
-  CHECK_FALSE(tree.SessionIsEmpty(workload));
-  tree.SignalSession(workload, SIGINT);
+  CHECK(tree.AnythingLeftOutside({}));
+  CHECK(tree.SignalSessionOnce(workload, SIGINT) == 1);
   CHECK(EndOf(workload) == ExitStatus::Signal(SIGINT));
-  CHECK(tree.SessionIsEmpty(workload));
+  CHECK_FALSE(tree.AnythingLeftOutside({}));
 }
 
 TEST_CASE_FIXTURE(Fixture, "what is stopped is continued, or it could not even end") {
@@ -156,7 +156,9 @@ TEST_CASE_FIXTURE(Fixture, "what is stopped is continued, or it could not even e
   siginfo_t stopped{};
   REQUIRE(::waitid(P_PID, static_cast<id_t>(sleeper), &stopped, WSTOPPED) == 0);
   SUBCASE("by the signal to all") { CHECK(tree.SignalAll(SIGTERM) == 1); }
-  SUBCASE("by the signal to its session") { tree.SignalSession(sleeper, SIGTERM); }
+  SUBCASE("by the signal to everybody outside of some sessions") {
+    tree.SignalOutside({}, SIGTERM);
+  }
   SUBCASE("by the signal to whom it was not sent before") {
     CHECK(tree.SignalSessionOnce(sleeper, SIGTERM) == 1);
   }
@@ -167,14 +169,14 @@ TEST_CASE_FIXTURE(Fixture, "a signal to a session reaches all of it, and nobody 
   pid_t shell = 0;
   const pid_t child = SleeperBelowShell(&shell);
   const pid_t other = Sleeper();
-  SUBCASE("each time") { tree.SignalSession(shell, SIGTERM); }
-  SUBCASE("once") {
+  SUBCASE("by its number, once") {
     CHECK(tree.SignalSessionOnce(shell, SIGTERM) == 2);
     CHECK(tree.SignalSessionOnce(shell, SIGTERM) == 0);
   }
+  SUBCASE("as what is outside of the others") { tree.SignalOutside({other}, SIGTERM); }
   CHECK(EndOf(shell) == ExitStatus::Signal(SIGTERM));
   CHECK(EndOf(child) == ExitStatus::Signal(SIGTERM));
-  CHECK(tree.SessionIsEmpty(shell));
+  CHECK_FALSE(tree.AnythingLeftOutside({other}));
   REQUIRE(::kill(other, SIGUSR1) == 0);
   CHECK(EndOf(other) == ExitStatus::Signal(SIGUSR1));
 }
@@ -184,10 +186,10 @@ TEST_CASE_FIXTURE(Fixture, "a session outlives its leader, and zombies are nobod
   const pid_t child = SleeperBelowShell(&shell);
   REQUIRE(::kill(shell, SIGKILL) == 0);
   CHECK(EndOf(shell) == ExitStatus::Signal(SIGKILL));
-  CHECK_FALSE(tree.SessionIsEmpty(shell));
+  CHECK(tree.AnythingLeftOutside({}));
   REQUIRE(::kill(child, SIGKILL) == 0);
   AwaitZombie(child);
-  CHECK(tree.SessionIsEmpty(shell));
+  CHECK_FALSE(tree.AnythingLeftOutside({}));
   CHECK(tree.AnythingLeft());  // until it is reaped
   (void)EndOf(child);
   CHECK_FALSE(tree.AnythingLeft());

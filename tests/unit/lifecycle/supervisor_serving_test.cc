@@ -269,13 +269,29 @@ TEST_CASE_FIXTURE(World, "what is left of a failed workload is ended before it i
   Unlisten();
   ExitLast(ExitStatus::Code(1));
   CHECK(tree.SentTo(50) == Signals{SIGTERM});
-  CHECK(tree.SentTo(60).empty());
+  CHECK(tree.SentTo(60) == Signals{SIGTERM});  // has made itself a session of its own
+  Exit(60, ExitStatus::Signal(SIGTERM));
   clock.Advance(29s);
   CHECK(launcher.started.size() == 1);
   clock.Advance(1s);
   CHECK(tree.SentTo(50).back() == SIGKILL);
   Exit(50, ExitStatus::Signal(SIGKILL));
   clock.Advance(500ms);
+  CHECK(launcher.started.size() == 2);
+}
+
+TEST_CASE_FIXTURE(World, "an unhealthy daemon is ended before its command is started again") {
+  options.restart = Restart::kOnFailure;
+  Start();
+  tree.Add(50);
+  ExitLast(ExitStatus::Code(0));
+  Listen();
+  CHECK(phase() == Phase::kServing);
+  Unlisten();
+  clock.Advance(30s);
+  CHECK(tree.SentTo(50) == Signals{SIGTERM});
+  Exit(50, ExitStatus::Signal(SIGTERM));
+  clock.Advance(1s);
   CHECK(launcher.started.size() == 2);
 }
 

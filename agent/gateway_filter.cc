@@ -68,13 +68,14 @@ void AddRuntime(std::vector<Call>& calls) {
   calls.push_back({"tgkill", {{0, kInt, static_cast<uint64_t>(::getpid())}, {2, kInt, SIGABRT}}});
 }
 
-// The sanitizers look around before they report.
+// The sanitizers look around before they report; to see whether memory can be read they write it to
+// a pipe.
 void AddSanitizers(std::vector<Call>& calls) {
 #ifdef MODAL_SANITIZED
   for (const char* name :
        {"sigaltstack", "sched_yield", "sched_getaffinity", "prctl", "readlink", "readlinkat",
         "newfstatat", "fstat", "stat", "lseek", "getrlimit", "prlimit64", "getrusage", "uname",
-        "nanosleep", "clock_nanosleep", "pread64"}) {
+        "nanosleep", "clock_nanosleep", "pread64", "pipe", "pipe2"}) {
     calls.push_back({name});
   }
   for (const char* name : {"mmap", "mmap2", "mprotect"}) calls.push_back({name});

@@ -67,27 +67,39 @@ Supervisor::~Supervisor() { *alive_ = false; }
 void Supervisor::Start() {
   plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
                    options_.stop_budget);
-  Enter(Phase::kStartupHooks);
+  SetPhase(Phase::kStartupHooks);
+  Enter(Phase::kStartupHooks, Phase::kStartupHooks);
 }
 
 void Supervisor::Fire(Trigger trigger) {
-  const std::optional<Phase> next = Next(status_.phase, trigger);
+  const Phase from = status_.phase;
+  const std::optional<Phase> next = Next(from, trigger);
   if (!next) {
-    return parts_.log.Debug("lifecycle.ignored", {{"phase", health::PhaseName(status_.phase)},
+    return parts_.log.Debug("lifecycle.ignored", {{"phase", health::PhaseName(from)},
                                                   {"trigger", TriggerName(trigger)}});
   }
-  parts_.log.Info("lifecycle.phase", {{"from", health::PhaseName(status_.phase)},
+  SetPhase(*next);
+  parts_.log.Info("lifecycle.phase", {{"from", health::PhaseName(from)},
                                       {"to", health::PhaseName(*next)},
                                       {"trigger", TriggerName(trigger)},
                                       {"ms", SinceStart()}});
-  Enter(*next);
+  Enter(*next, from);
 }
 
-void Supervisor::Enter(Phase phase) {
-  const Phase from = status_.phase;
+// Before the log says so: whoever reads there that we are Serving finds us ready.
+void Supervisor::SetPhase(Phase phase) {
   health::EnterPhase(status_, phase, SinceStart());
-  if (phase != Phase::kServing) status_.ready = false;
+  status_.ready = phase == Phase::kServing && !status_.drain_requested;
+  if (phase == Phase::kServing) {
+    status_.startup_done = true;
+    status_.live = true;
+    SetBoardText(status_.waiting_note, "");
+    if (status_.ready_ms < 0) status_.ready_ms = SinceStart();
+  }
   Publish();
+}
+
+void Supervisor::Enter(Phase phase, Phase from) {
   switch (phase) {
     case Phase::kStartupHooks:
       return EnterStartupHooks();
@@ -281,12 +293,6 @@ void Supervisor::EnterServing() {
   startup_timeout_.reset();
   startup_probe_.reset();
   serving_since_ = parts_.clock.Now();
-  status_.startup_done = true;
-  status_.live = true;
-  status_.ready = !status_.drain_requested;
-  SetBoardText(status_.waiting_note, "");
-  if (status_.ready_ms < 0) status_.ready_ms = SinceStart();
-  Publish();
   parts_.log.Info("lifecycle.ready",
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
   Retire(std::move(port_wait_));

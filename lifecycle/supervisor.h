@@ -73,7 +73,8 @@ class Supervisor {
  private:
   // Phases.
   void Fire(Trigger trigger);
-  void Enter(Phase phase);
+  void SetPhase(Phase phase);
+  void Enter(Phase phase, Phase from);
   void EnterStartupHooks();
   void EnterLaunching();
   void EnterWaitingForPort();

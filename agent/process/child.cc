@@ -158,17 +158,19 @@ void SetDisposition(int number, sighandler_t handler) {
 
 // Dispositions before the mask: what is pending then acts as on any program that has not asked for
 // anything else. SIGKILL and SIGSTOP cannot be set, which is no failure.
+//
+// A ^Z before the exec would halt the child, and with it the parent, which waits for the exec. So
+// the terminal's stop signals are ignored until the last moment, which also forgets pending ones.
 bool ResetSignals(ChildReport& report) {
+  constexpr int kStops[] = {SIGTTIN, SIGTTOU, SIGTSTP};
   for (int number = 1; number <= kLastSignal; ++number) SetDisposition(number, SIG_DFL);
-  // A ^Z from before the exec would halt the child, and with it the parent, which waits for the
-  // exec: to ignore is to forget what is pending.
-  for (const int number : {SIGTSTP, SIGTTIN, SIGTTOU}) {
-    SetDisposition(number, SIG_IGN);
-    SetDisposition(number, SIG_DFL);
-  }
+  for (const int stop : kStops) SetDisposition(stop, SIG_IGN);
   const uint64_t none = 0;
-  return ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof(none)) == 0 ||
-         Fail(report, Step::kSignals);
+  if (::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof(none)) != 0) {
+    return Fail(report, Step::kSignals);
+  }
+  for (const int stop : kStops) SetDisposition(stop, SIG_DFL);
+  return true;
 }
 
 // Last: from here on nothing but execve is called, and after a failure write and exit_group.

@@ -3,8 +3,13 @@
 // Everything that can be prepared is prepared before the fork (PATH search, argv, environment,
 // groups, BPF); between fork and exec nothing is allocated and every step that fails is reported
 // by name. The caller has all signals blocked (event/signals.h); the child resets every disposition
-// to default and only then unblocks everything, so a signal sent to it early is never swallowed.
+// to default and only then unblocks everything, so a signal sent to it early is never swallowed
+// (but a ^Z from before the exec is: it would halt us as well).
 // Session, group and terminal are set before Launch() returns: its group can be signalled at once.
+//
+// The order in the child: session, descriptors, limits, user and capabilities, workdir,
+// no_new_privs, parent-death signal, signals, seccomp, exec. Workdir and program are thus looked at
+// as the new user.
 //
 // Launch() returns a Process, or an Error whose exit_code() is 127 (not found), 126 (found, but
 // cannot be executed) or 125 (everything else: no such user, fork failed, ...). `on_exit` runs
@@ -50,7 +55,8 @@ struct ResourceLimit {
 
 struct LaunchSpec {
   std::vector<std::string> argv;         // argv[0] is searched in the child's PATH if it has no '/'
-  std::string executable;                // instead of argv[0]: a path, not searched
+  std::string executable;                // instead of argv[0]: a path, not searched;
+                                         // "/proc/self/exe" also works without /proc
   std::vector<std::string> environment;  // "NAME=value", the whole of it
   std::string workdir;                   // empty: ours
   SessionMode session = SessionMode::kNewSession;
@@ -58,19 +64,24 @@ struct LaunchSpec {
   std::optional<Credentials> credentials;  // empty: ours
   std::vector<ResourceLimit> limits;
   bool no_new_privileges = false;
-  // Capabilities to keep (bit n is capability n) in the permitted, effective, inheritable and
-  // bounding sets; empty: leave the sets alone.
+  // Capabilities to keep (capabilities.h), over every exec: in the bounding, permitted and
+  // effective sets, and for a user other than root in the inheritable and ambient ones. Without
+  // CAP_SETPCAP the bounding set stays and no_new_privs is set instead. Empty: leave the sets
+  // alone, which leaves none to a user other than root. To keep one that we do not hold is an
+  // Error.
   std::optional<uint64_t> capabilities;
-  const SeccompFilter* seccomp = nullptr;  // installed last; outlives Launch()
-  int parent_death_signal = 0;             // only for the agent's own helpers
+  // Installed last; outlives Launch(). Implies no_new_privileges, so that it works alike with and
+  // without CAP_SYS_ADMIN.
+  const SeccompFilter* seccomp = nullptr;
+  int parent_death_signal = 0;  // only for the agent's own helpers
 };
 
 class Process {
  public:
   virtual ~Process() = default;
   virtual pid_t pid() const = 0;
-  // kill(2) on the process, or on its whole group. A target that is gone is no error (false);
-  // EPERM and the like are.
+  // kill(2) on the process, or on its whole group, which may outlive it. A target that is gone is
+  // no error (false); EPERM and the like are.
   virtual Result<bool> Signal(int number) = 0;
   virtual Result<bool> SignalGroup(int number) = 0;
 };

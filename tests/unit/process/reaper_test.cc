@@ -85,7 +85,8 @@ TEST_CASE("orphans of orphans come to a subreaper") {
   input.reader.Reset();
   input.writer.Reset();  // the sleeper reads the end and exits
   CHECK(ReadToEnd(alive.reader.get()) == "");
-  while (::waitid(P_ALL, 0, nullptr, WEXITED | WNOWAIT) == 0) reaper.Collect();
+  siginfo_t ended{};
+  while (::waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT) == 0) reaper.Collect();
   CHECK(reaper.orphans_reaped() >= 1);
   CHECK_FALSE(reaper.HasChildrenBeside([](pid_t) { return true; }));
 }

@@ -101,8 +101,7 @@ uint16_t PortOf(const UniqueFd& fd) {
 
 class GatewayAlone {
  public:
-  explicit GatewayAlone(rlim_t descriptors = 1'024, UniqueFd second_listener = {})
-      : listener_(Listener()), second_listener_(std::move(second_listener)) {
+  explicit GatewayAlone(rlim_t descriptors = 1'024, UniqueFd second_listener = {}) {
     status.ready = status.startup_done = true;
     health::EnterPhase(status, health::Phase::kServing, 5);
     Publish();
@@ -110,9 +109,12 @@ class GatewayAlone {
     REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
     channel_ = UniqueFd(ends[0]);
     const UniqueFd theirs(ends[1]);
+    // Not kept here: if the gateway dies, a test that connects is refused, and does not wait.
+    const UniqueFd listener = Listener();
+    port_ = PortOf(listener);
     std::vector<int> fds = {theirs.get(), agent_board_.mapping().fd(), own_board_.fd(),
-                            listener_.get()};
-    if (second_listener_) fds.push_back(second_listener_.get());
+                            listener.get()};
+    if (second_listener) fds.push_back(second_listener.get());
     pid_ = Start({health::kGatewayArgv0, std::to_string(fds.size() - 3)}, fds, STDERR_FILENO,
                  descriptors);
   }
@@ -125,7 +127,7 @@ class GatewayAlone {
   GatewayAlone& operator=(const GatewayAlone&) = delete;
 
   pid_t pid() const { return pid_; }
-  uint16_t port() const { return PortOf(listener_); }
+  uint16_t port() const { return port_; }
   std::string url() const { return Concat("http://127.0.0.1:", port()); }
 
   void Publish() { agent_board_.Publish(status); }
@@ -159,9 +161,6 @@ class GatewayAlone {
     if (ended) pid_ = 0;
     return ended;
   }
-  // Until it serves: sealed by then.
-  void WaitUntilItServes() { CHECK(Client(Connect()).Request("/livez")); }
-
   UniqueFd Connect() const {
     const Result<event::SocketAddress> address = event::SocketAddress::Parse("127.0.0.1", port());
     UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -176,8 +175,7 @@ class GatewayAlone {
   AgentStatus status = health::NewAgentStatus();
 
  private:
-  UniqueFd listener_;
-  UniqueFd second_listener_;
+  uint16_t port_ = 0;
   UniqueFd channel_;
   BoardWriter<AgentStatus> agent_board_{
       NewBoard(BoardMapping::CreateToWrite("agent", sizeof(BoardLayout<AgentStatus>)))};

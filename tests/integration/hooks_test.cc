@@ -51,7 +51,7 @@ TEST_CASE("a hook that fails fails the start with 120, and nothing else is start
   std::string hook;
   std::string status;
   SUBCASE("by its exit code") {
-    hook = "exit 3;";
+    hook = "exit 3";
     status = "exit code 3";
   }
   SUBCASE("killed by a signal") {
@@ -169,7 +169,7 @@ TEST_CASE("an exit handler that hangs is killed at --stop-timeout") {
 
 TEST_CASE("an exit handler that fails changes no exit code, and the next one runs all the same") {
   AgentProcess agent(With(
-      {"--on-exit", "exit 9;", "--on-exit", "touch /mnt/second-ran", "--", kEnding, "code", "5"}));
+      {"--on-exit", "exit 9", "--on-exit", "touch /mnt/second-ran", "--", kEnding, "code", "5"}));
   CHECK(agent.WaitForExit() == 5);
   CHECK(agent.Find("hook.exit")["status"] == "exit code 9");
   CHECK(agent.FileExists("second-ran"));

@@ -251,16 +251,19 @@ AgentProcess::Child AgentProcess::StartFirst(UniqueFd& gate) {
     const int theirs = ::fcntl(sockets[1], F_DUPFD_CLOEXEC, 100);  // away from 0, 1 and 2
     PrepareNamespaces(options_, folder_, theirs);
     char go = 'r';
-    if (::write(theirs, &go, 1) != 1) ::_exit(202);
-    if (options_.process_1) {
-      ::close(sockets[1]);
-      if (::read(theirs, &go, 1) != 1) ::_exit(203);
-      ExecAgent(options_, streams, theirs);
+    if (!options_.process_1) {
+      // The place holder: adopts whatever the agent leaves to it, holds nothing, and never ends.
+      ::signal(SIGCHLD, SIG_IGN);
+      ::close_range(0, static_cast<unsigned>(theirs) - 1, 0);
+      ::close_range(static_cast<unsigned>(theirs) + 1, ~0u, 0);
+      if (::write(theirs, &go, 1) != 1) ::_exit(202);
+      ::close(theirs);
+      while (true) ::pause();
     }
-    // The place holder: adopts whatever the agent leaves to it, and never ends.
-    ::signal(SIGCHLD, SIG_IGN);
-    for (int fd = 0; fd < 1024; ++fd) ::close(fd);
-    while (true) ::pause();
+    ::close(sockets[1]);
+    if (::write(theirs, &go, 1) != 1) ::_exit(202);
+    if (::read(theirs, &go, 1) != 1) ::_exit(203);
+    ExecAgent(options_, streams, theirs);
   }
   Must(pid > 0, "clone");
   ::close(sockets[1]);
@@ -621,7 +624,9 @@ RunResult AgentProcess::RunIn(int namespaces, std::vector<std::string> arguments
     for (int number = 1; number <= SIGRTMAX; ++number) ::signal(number, SIG_DFL);
     const pid_t inner = ::fork();
     if (inner == 0) {
-      const std::vector<std::string> environment = EnclosedEnvironment(options_);
+      std::vector<std::string> environment = EnclosedEnvironment(options_);
+      // The search for leaks reads /proc, which is another PID namespace's if we stay outside.
+      environment.push_back("ASAN_OPTIONS=detect_leaks=0");
       ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
       ::dup2(pipe.writer.get(), 1);
       ::dup2(pipe.writer.get(), 2);

@@ -2,11 +2,13 @@
 
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "agent/base/control_protocol.h"
 #include "agent/base/json_writer.h"
@@ -130,6 +132,11 @@ Result<void> Agent::SetUp() {
   Result<std::vector<UniqueFd>> listeners = OpenAdminListeners();
   if (!listeners) return std::move(listeners.error());
   const lifecycle::Options& options = invocation_.options;
+  std::set<uint64_t> own_listeners;
+  for (const UniqueFd& listener : *listeners) {
+    struct stat info {};
+    if (::fstat(listener.get(), &info) == 0) own_listeners.insert(info.st_ino);
+  }
   if (!listeners->empty() || !options.health_path.empty()) {
     gateway_ = std::make_unique<lifecycle::GatewayProcess>(loop_, clock_, launcher_, tree_, log_,
                                                            *std::move(listeners), board_->mapping(),
@@ -144,7 +151,8 @@ Result<void> Agent::SetUp() {
           loop_, clock_, log_, launcher_, tree_, table_, owners_, gateway_.get(),
           [this](const health::AgentStatus& status) { board_->Publish(status); },
           [this] { return reaper_.last_orphan(); },
-          [this](health::AgentStatus& status) { Count(status); }, [this] { return Reload(); }},
+          [this](health::AgentStatus& status) { Count(status); }, [this] { return Reload(); },
+          own_listeners},
       has_terminal_, [this](int exit_code) {
         exit_code_ = exit_code;
         loop_.Stop();

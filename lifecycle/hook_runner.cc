@@ -110,6 +110,10 @@ HookRunner::HookRunner(event::Loop& loop, Clock& clock, process::Launcher& launc
 void HookRunner::Run() { StartNext(); }
 
 void HookRunner::Cancel() {
+  if (process_) {
+    log_.Warn("hook.cut_off", {{"message", "the hook had not returned when everything was ended"},
+                               {"hook", hooks_[next_ - 1].name}});
+  }
   next_ = hooks_.size();
   on_done_ = nullptr;
   limit_.reset();

@@ -139,6 +139,8 @@ void Supervisor::EnterStartupHooks() {
 }
 
 bool Supervisor::TakeBaseline() {
+  // Our own are never the workload's.
+  before_ = parts_.own_listeners;
   if (attached_) return true;
   Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
   if (!listeners) {
@@ -398,13 +400,20 @@ void Supervisor::WorkloadExited() {
     return parts_.log.Info("workload.daemonised",
                            {{"message", "COMMAND has returned and left processes that go on"}});
   }
-  if (options_.restart == Restart::kOnFailure && !workload_status_->ok()) {
+  if (IsToRestart(*workload_status_)) {
     ++status_.restarts;
     return Fire(Trigger::kRestart);
   }
   StopBecause("the workload", "ended by itself with " + workload_status_->ToString(),
               workload_status_->AsShellCode());
   Fire(Trigger::kWorkloadExited);
+}
+
+bool Supervisor::IsToRestart(ExitStatus status) const {
+  if (options_.restart != Restart::kOnFailure || status.ok()) return false;
+  // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
+  return !terminal_ ||
+         (status.signal != SIGINT && status.signal != SIGQUIT && status.signal != SIGHUP);
 }
 
 bool Supervisor::HasDaemonised() {
@@ -426,6 +435,11 @@ void Supervisor::OnChildrenCollected() {
     return;
   }
   const ExitStatus status = parts_.last_orphan();
+  if (daemonised_ && IsToRestart(status)) {
+    parts_.log.Info("workload.exit", {{"pid", 0}, {"status", status.ToString()}});
+    ++status_.restarts;
+    return Fire(Trigger::kRestart);
+  }
   StopBecause("the workload", "its last process ended with " + status.ToString(),
               status.AsShellCode());
   Fire(Trigger::kWorkloadExited);
@@ -561,7 +575,7 @@ void Supervisor::EnterStopping(Phase from) {
   restart_.reset();
   workload_end_.reset();
 
-  HookRunner::Options how{plan_.stop_timeout, false, BaseSpec()};
+  HookRunner::Options how{std::min(options_.hook_timeout, plan_.stop_timeout), false, BaseSpec()};
   std::vector<Hook> handlers =
       anything_ran_ ? HooksOf("exit", options_.on_exit) : std::vector<Hook>();
   if (!handlers.empty()) {

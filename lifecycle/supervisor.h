@@ -52,6 +52,7 @@ class Supervisor {
     std::function<void(health::AgentStatus&)> count;
     // The settings, read again; only what may change while we run is taken over.
     std::function<Result<Options>()> reload;
+    std::set<uint64_t> own_listeners = {};  // inodes of the sockets on which we listen ourselves
   };
 
   // `terminal`: the workload stays in our session, in the terminal's foreground group.
@@ -100,6 +101,7 @@ class Supervisor {
   void OnWorkloadExit(ExitStatus status);
   void WorkloadExited();
   bool HasDaemonised();
+  bool IsToRestart(ExitStatus status) const;
   void RestartWorkload();
   void LaunchAgain();
   void OnUnhealthy(const std::string& why);

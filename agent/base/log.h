@@ -4,8 +4,8 @@
 //
 // Event names and field names are stable: people search for them. A field named "message" is for
 // people: in the text format it stands first and without its name. Formats:
-//   text  12:34:56.789 warn  port.loopback  listening on 127.0.0.1:8000, which ...  pid=7
-//   json  {"time":"2026-01-31T12:34:56.789Z","level":"warn","event":"port.loopback","message":...}
+//   text  12:34:56.789 warn  port.note  listening on 127.0.0.1:8000, which ...  pid=7
+//   json  {"time":"2026-01-31T12:34:56.789Z","level":"warn","event":"port.note","message":...}
 #pragma once
 
 #include <chrono>

@@ -295,6 +295,37 @@ TEST_CASE_FIXTURE(World, "an unhealthy daemon is ended before its command is sta
   CHECK(launcher.started.size() == 2);
 }
 
+TEST_CASE_FIXTURE(World, "a daemon that fails is started again, too") {
+  options.restart = Restart::kOnFailure;
+  Start();
+  tree.Add(50);
+  ExitLast(ExitStatus::Code(0));
+  Listen();
+  CHECK(phase() == Phase::kServing);
+  Exit(50, ExitStatus::Signal(SIGKILL));
+  CHECK(phase() == Phase::kLaunching);
+  clock.Advance(1s);
+  CHECK(launcher.started.size() == 2);
+}
+
+TEST_CASE_FIXTURE(World, "whoever ends the server from the terminal wants it ended") {
+  options.restart = Restart::kOnFailure;
+  SUBCASE("^C on a terminal is no failure") {
+    terminal = true;
+    Serve();
+    ExitLast(ExitStatus::Signal(SIGINT));
+    clock.Turn();
+    CHECK(exit_code == 128 + SIGINT);
+    CHECK(launcher.started.size() == 1);
+  }
+  SUBCASE("a SIGINT without one is") {
+    Serve();
+    ExitLast(ExitStatus::Signal(SIGINT));
+    clock.Advance(1s);
+    CHECK(launcher.started.size() == 2);
+  }
+}
+
 TEST_CASE_FIXTURE(World, "the startup timeout runs on through restarts") {
   options.restart = Restart::kOnFailure;
   EverybodyObeys();

@@ -1,7 +1,6 @@
 #include "agent/agent.h"
 
 #include <signal.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,16 +25,9 @@ constexpr Milliseconds kControlDelay{2};
 // more.
 constexpr int kLastWordsMs = 200;
 
-// The path of our own binary, for the helpers, which are personalities of it.
-std::string OwnExecutable() {
-  constexpr const char* kSelf = "/proc/self/exe";
-  if (::access(kSelf, X_OK) == 0) return kSelf;
-  const auto* name = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
-  std::string path = name ? name : "";
-  if (path.starts_with('/')) return path;
-  char folder[4096];
-  return ::getcwd(folder, sizeof folder) ? std::string(folder) + "/" + path : path;
-}
+// Our own binary, of which the helpers are personalities. The launcher knows what to do without
+// /proc.
+constexpr const char* kOwnExecutable = "/proc/self/exe";
 
 // Somebody sits at our stdin, and it is our turn there (a job in the background has none).
 bool HasForegroundTerminal() {
@@ -140,7 +132,7 @@ Result<void> Agent::SetUp() {
   if (!listeners->empty() || !options.health_path.empty()) {
     gateway_ = std::make_unique<lifecycle::GatewayProcess>(loop_, clock_, launcher_, tree_, log_,
                                                            *std::move(listeners), board_->mapping(),
-                                                           OwnExecutable());
+                                                           kOwnExecutable);
   }
   if (has_terminal_) {
     job_control_ = std::make_unique<lifecycle::JobControl>(reaper_, STDIN_FILENO, is_process_1_);

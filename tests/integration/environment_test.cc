@@ -253,9 +253,6 @@ TEST_CASE("--rlimit, --no-new-privs and --cap-keep hold for the workload") {
   CHECK(Contains(agent.output(), "NoNewPrivs:\t1"));
 }
 
-// A user of whom nobody else has processes, for limits that are counted by user.
-uid_t OwnUser(uid_t number) { return 1'000'000 + static_cast<uid_t>(::getpid()) * 4 + number; }
-
 TEST_CASE("the limit of processes is reached: 125, and the message says so") {
   AgentOptions options = With({"--", kListener});
   SUBCASE("the workload is the first") {

@@ -1,6 +1,7 @@
 // From the first request to stop until nothing is left: drain, stop, and who gets how much time.
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "tests/support/agent_process.h"
 
@@ -159,30 +160,34 @@ TEST_CASE("a grandchild gets its time also when the workload has ended by itself
   CHECK(agent.Count("stop.kill") == 0);
 }
 
+// A storm that no limit bounds would take every pid there is, from everybody on this machine.
+AgentOptions WithStorm(const std::string& storm) {
+  AgentOptions options = With({"--stop-timeout", "300ms", "--", "sh", "-c",
+                               "/mnt/bin/forkstorm " + storm + " & exec /mnt/bin/listener"});
+  options.uid = OwnUser(0);
+  options.limits = {{RLIMIT_NPROC, 1000}};
+  return options;
+}
+
 TEST_CASE("a fork storm that begins with SIGTERM ends with SIGKILL") {
+  AgentOptions options;
   SUBCASE("as process 1, every link with a session of its own") {
-    AgentProcess agent(With({"--stop-timeout", "300ms", "--", "sh", "-c",
-                             "/mnt/bin/forkstorm 4 --sessions & exec /mnt/bin/listener"}));
-    agent.WaitFor("lifecycle.ready");
-    agent.WaitForReport("forkstorm ready");
-    agent.Signal(SIGTERM);
-    CHECK(agent.WaitForExit() == 0);
-    CHECK(agent.CountReports("forkstorm storm") == 1);
-    CHECK(agent.CountReports("listener exit 0") == 1);
-    CHECK_FALSE(agent.ProgramsLeft());
+    options = WithStorm("4 --sessions");
+    options.process_1 = true;
   }
   SUBCASE("beside process 1, in the workload's group") {
-    AgentOptions options = With({"--stop-timeout", "300ms", "--", "sh", "-c",
-                                 "/mnt/bin/forkstorm 4 & exec /mnt/bin/listener"});
+    options = WithStorm("4");
     options.process_1 = false;
-    AgentProcess agent(std::move(options));
-    agent.WaitFor("lifecycle.ready");
-    agent.WaitForReport("forkstorm ready");
-    agent.Signal(SIGTERM);
-    CHECK(agent.WaitForExit() == 0);
-    CHECK(agent.CountReports("forkstorm storm") == 1);
-    agent.WaitUntilNobodyIsLeft();
   }
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+  agent.WaitForReport("forkstorm ready");
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.CountReports("forkstorm storm") == 1);
+  CHECK(agent.CountReports("listener exit 0") == 1);
+  CHECK(agent.Count("stop.kill") == 1);
+  agent.WaitUntilNobodyIsLeft();
 }
 
 TEST_CASE("a stop while startup hooks run ends the hook and starts nothing") {

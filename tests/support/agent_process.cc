@@ -31,7 +31,7 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 void Must(bool holds, const std::string& what) {
-  if (!holds) FAIL(what, ": ", ::strerror(errno));
+  if (!holds) FAIL(what, ": ", std::string(::strerror(errno)));
 }
 
 UniqueFd OpenPidfd(pid_t pid) {
@@ -127,6 +127,8 @@ AgentOptions With(std::vector<std::string> arguments) {
   options.arguments = std::move(arguments);
   return options;
 }
+
+uid_t OwnUser(uid_t number) { return 1'000'000 + static_cast<uid_t>(::getpid()) * 4 + number; }
 
 bool& CurrentTestFailed() {
   static bool failed = false;

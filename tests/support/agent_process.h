@@ -240,6 +240,9 @@ class AgentProcess {
 // Options whose arguments are these; the common case.
 AgentOptions With(std::vector<std::string> arguments);
 
+// A user of whom nobody else has processes, for limits that are counted by user. Up to 4 a test.
+uid_t OwnUser(uid_t number);
+
 // Where the programs are, as seen from inside.
 inline constexpr const char* kListener = "/mnt/bin/listener";
 inline constexpr const char* kEnding = "/mnt/bin/ending";

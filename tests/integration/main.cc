@@ -62,7 +62,7 @@ const TestSettings& Settings() {
   static const TestSettings settings{
       FromEnvironment("MODAL_AGENT_BINARY", MODAL_DEFAULT_AGENT_BINARY),
       FromEnvironment("MODAL_TEST_PROGRAMS", MODAL_DEFAULT_TEST_PROGRAMS), MODAL_SANITIZED != 0,
-      std::chrono::seconds(MODAL_SANITIZED != 0 ? 60 : 20)};
+      std::chrono::seconds(MODAL_SANITIZED != 0 ? 90 : 45)};
   return settings;
 }
 

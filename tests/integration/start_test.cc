@@ -211,7 +211,7 @@ TEST_CASE("a stop while a restart is awaited ends the container at once") {
 }
 
 TEST_CASE("COMMAND may be python") {
-  AgentProcess agent(With({"--startup-timeout", "15", "--", "/usr/bin/python3", "-m", "http.server",
+  AgentProcess agent(With({"--startup-timeout", "40", "--", "/usr/bin/python3", "-m", "http.server",
                            "--directory", "/mnt", "8000"}));
   agent.WaitFor("lifecycle.ready");
   CHECK(agent.Get(8000, "/").status == 200);
@@ -247,7 +247,7 @@ TEST_CASE("COMMAND may be a shell wrapper that swallows SIGTERM") {
 
 TEST_CASE("COMMAND may be npm" * doctest::skip(!IsInstalled("npm"))) {
   AgentOptions options =
-      With({"--startup-timeout", "20", "--workdir", "/mnt/app", "--", "npm", "start"});
+      With({"--startup-timeout", "40", "--workdir", "/mnt/app", "--", "npm", "start"});
   options.environment = {"HOME=/tmp", "NO_UPDATE_NOTIFIER=1"};
   options.files = {
       {"app/package.json",

@@ -93,6 +93,8 @@ Error UnknownCapability(std::string_view word) {
 
 __user_cap_header_struct Header() { return {_LINUX_CAPABILITY_VERSION_3, 0}; }
 
+uint32_t Low(uint64_t set) { return static_cast<uint32_t>(set); }
+uint32_t High(uint64_t set) { return static_cast<uint32_t>(set >> 32); }
 uint64_t Set64(uint32_t low, uint32_t high) { return low | uint64_t{high} << 32; }
 
 }  // namespace
@@ -156,11 +158,8 @@ CapabilitySets CurrentCapabilities() {
 Result<void> SetCapabilities(const CapabilitySets& sets) {
   __user_cap_header_struct header = Header();
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
-  for (unsigned half = 0; half < data.size(); ++half) {
-    data[half].effective = static_cast<uint32_t>(sets.effective >> 32 * half);
-    data[half].permitted = static_cast<uint32_t>(sets.permitted >> 32 * half);
-    data[half].inheritable = static_cast<uint32_t>(sets.inheritable >> 32 * half);
-  }
+  data[0] = {Low(sets.effective), Low(sets.permitted), Low(sets.inheritable)};
+  data[1] = {High(sets.effective), High(sets.permitted), High(sets.inheritable)};
   if (::syscall(SYS_capset, &header, data.data()) == 0) return {};
   return Error::FromErrno("capset", errno);
 }

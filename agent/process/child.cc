@@ -82,12 +82,11 @@ bool SetLimits(const ChildPlan& plan, ChildReport& report) {
 
 // Raw system calls: glibc would change all threads of the parent, too.
 bool ChangeUser(const ChildPlan& plan, ChildReport& report) {
-  for (int number = 0; plan.bounding_drops >> number != 0; ++number) {
+  for (int number = 0; number < 64; ++number) {
     if ((plan.bounding_drops >> number & 1) == 0) continue;
     if (::prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0) {
       return Fail(report, Step::kBoundingSet, number);
     }
-    if (number == 63) break;
   }
   if (plan.groups && ::syscall(SYS_setgroups, plan.groups->size(), plan.groups->data()) != 0) {
     return Fail(report, Step::kGroups);
@@ -112,12 +111,10 @@ bool SetUpCapabilities(const ChildPlan& plan, ChildReport& report) {
   const uint64_t held = *plan.capabilities;
   const uint64_t inheritable = plan.inherit_capabilities ? held : 0;
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-  for (unsigned half = 0; half < _LINUX_CAPABILITY_U32S_3; ++half) {
-    data[half].effective = static_cast<uint32_t>(held >> 32 * half);
-    data[half].permitted = static_cast<uint32_t>(held >> 32 * half);
-    data[half].inheritable = static_cast<uint32_t>(inheritable >> 32 * half);
-  }
+  const auto low = [](uint64_t set) { return static_cast<uint32_t>(set); };
+  const auto high = [](uint64_t set) { return static_cast<uint32_t>(set >> 32); };
+  const __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {
+      {low(held), low(held), low(inheritable)}, {high(held), high(held), high(inheritable)}};
   if (::syscall(SYS_capset, &header, data) != 0) return Fail(report, Step::kCapabilities);
   if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
     return Fail(report, Step::kCapabilities);

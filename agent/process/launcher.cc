@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <utility>
 
@@ -50,11 +52,15 @@ std::string_view PathOf(const LaunchSpec& spec) {
   return kDefaultPath;
 }
 
-// Where we were started from, for a container without /proc.
+// Without /proc it is where we were started from, which may be relative to where we still are.
 std::string OwnExecutable() {
   if (::access(kOwnExecutable.data(), F_OK) == 0) return std::string(kOwnExecutable);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel's own way to pass an address
   const char* const path = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
-  return path == nullptr ? std::string(kOwnExecutable) : path;
+  if (path == nullptr) return std::string(kOwnExecutable);
+  std::array<char, PATH_MAX> here;
+  if (*path == '/' || ::getcwd(here.data(), here.size()) == nullptr) return path;
+  return Concat(here.data(), "/", path);
 }
 
 Result<void> PrepareProgram(const LaunchSpec& spec, Preparation& preparation) {

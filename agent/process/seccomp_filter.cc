@@ -197,6 +197,7 @@ Result<SeccompFilter> SeccompFilter::FromProfile(std::string_view json, const st
 Result<SeccompFilter> SeccompFilter::AllowOnly(const std::vector<std::string>& names,
                                                bool deny_with_errno) {
   std::vector<AllowedCall> calls;
+  calls.reserve(names.size());
   for (const std::string& name : names) calls.push_back({name});
   return AllowOnlyMatching(calls, deny_with_errno);
 }

@@ -8,8 +8,8 @@
 
 namespace modal {
 
-using health::ProbeReply;
-using health::ProbeRequest;
+using health::GatewayReply;
+using health::GatewayRequest;
 
 Result<std::unique_ptr<GatewayProbes>> GatewayProbes::Start(event::Loop& loop, Clock& clock,
                                                             UniqueFd channel,
@@ -26,7 +26,7 @@ Result<std::unique_ptr<GatewayProbes>> GatewayProbes::Start(event::Loop& loop, C
 }
 
 void GatewayProbes::OnReadable() {
-  ProbeRequest request;
+  GatewayRequest request;
   const ssize_t size = ::recv(channel_.get(), &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (size <= 0) {
@@ -37,7 +37,7 @@ void GatewayProbes::OnReadable() {
   if (size == static_cast<ssize_t>(sizeof request)) Begin(request);
 }
 
-void GatewayProbes::Begin(const ProbeRequest& request) {
+void GatewayProbes::Begin(const GatewayRequest& request) {
   if (probes_.size() >= kMostAtOnce) {
     return Reply(request.id, {.status = 0, .error = "too many probes at the same time"});
   }
@@ -57,7 +57,7 @@ void GatewayProbes::Finish(uint64_t number, uint32_t id, const http::ProbeResult
 
 // A supervisor that reads no replies keeps the time of its probes itself: nothing is kept for it.
 void GatewayProbes::Reply(uint32_t id, const http::ProbeResult& result) {
-  ProbeReply reply{};
+  GatewayReply reply{};
   reply.id = id;
   reply.status = result.status;
   SetBoardText(reply.error, result.error);

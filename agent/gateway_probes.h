@@ -1,5 +1,5 @@
-// Makes the HTTP requests of health checks on behalf of the supervisor: each ProbeRequest on the
-// channel is answered with one ProbeReply, as soon as the result is known.
+// Makes the HTTP requests of health checks on behalf of the supervisor: each GatewayRequest on the
+// channel is answered with one GatewayReply, as soon as the result is known.
 //
 // At most kMostAtOnce run at a time; a request beyond that is answered at once with an error.
 // Messages of the wrong size are dropped. `on_closed` runs once, from the loop, when the other end
@@ -40,7 +40,7 @@ class GatewayProbes {
         on_closed_(std::move(on_closed)) {}
 
   void OnReadable();
-  void Begin(const health::ProbeRequest& request);
+  void Begin(const health::GatewayRequest& request);
   void Finish(uint64_t number, uint32_t id, const http::ProbeResult& result);
   void Reply(uint32_t id, const http::ProbeResult& result);
 

@@ -186,7 +186,7 @@ Result<std::vector<int>> ParseExitCodes(std::string_view text) {
 }
 
 Result<std::string> ParseHttpPath(std::string_view text) {
-  constexpr size_t kLongest = sizeof(health::ProbeRequest::path) - 1;
+  constexpr size_t kLongest = sizeof(health::GatewayRequest::path) - 1;
   if (!text.starts_with('/')) return Error("not a path; it starts with /, as in /healthz");
   if (text.size() > kLongest) return Error(Concat("longer than ", kLongest, " bytes"));
   const auto is_plain = [](char c) { return c > ' ' && c < 0x7f && c != '#'; };

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "agent/policy/traffic.h"
+
 namespace modal::health {
 
 enum class Phase : uint32_t {
@@ -74,6 +76,7 @@ AgentStatus NewAgentStatus();
 // Keeps phase, entered_ms and spent_ms in step: the phase that was current ends at `now_ms`.
 void EnterPhase(AgentStatus& status, Phase phase, int64_t now_ms);
 
+// The connections and requests are those of the admin port.
 struct GatewayStatus {
   int32_t pid;
   uint32_t sealed;  // 1: its seccomp filter is installed (0: the kernel has none)
@@ -83,6 +86,10 @@ struct GatewayStatus {
   uint32_t connections_open;
   uint64_t requests;
   uint64_t bad_requests;
+
+  uint32_t carries;  // 1: there is a data plane (--listen); the rest is about it
+  uint32_t threads;
+  policy::TrafficStatus traffic;  // all threads together
 
   bool operator==(const GatewayStatus&) const = default;
 };

@@ -13,8 +13,8 @@
 namespace modal::lifecycle {
 namespace {
 
-using health::ProbeReply;
-using health::ProbeRequest;
+using health::GatewayReply;
+using health::GatewayRequest;
 
 // The user "nobody" and the group "nogroup" of Linux (the kernel's overflow ids).
 constexpr uid_t kNobody = 65534;
@@ -138,7 +138,7 @@ void GatewayProcess::Probe(const std::string& address, uint16_t port, const std:
   PendingProbe& probe = probes_[id];
   probe.on_result = std::move(on_result);
 
-  ProbeRequest request{};
+  GatewayRequest request{};
   request.id = id;
   request.timeout_ms = static_cast<uint32_t>(timeout.count());
   request.port = port;
@@ -156,7 +156,7 @@ void GatewayProcess::Probe(const std::string& address, uint16_t port, const std:
 }
 
 void GatewayProcess::OnReply() {
-  ProbeReply reply{};
+  GatewayReply reply{};
   const ssize_t size = ::recv(channel_.get(), &reply, sizeof reply, MSG_TRUNC | MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (size <= 0) {  // it is ending; OnExit() says how

@@ -34,6 +34,7 @@ THIRD_PARTY = {
     "boost/": ({"agent/process"}, {".h", ".cc"}),
     "seccomp.h": ({"agent/process"}, {".h", ".cc"}),
     "llhttp.h": ({"agent/http"}, {".h", ".cc"}),
+    "nettle/": ({"agent/policy"}, {".cc"}),
     "CLI/": ({"agent"}, {".cc"}),
     "nlohmann/": ({"agent/process", "agent"}, {".h", ".cc"}),
 }

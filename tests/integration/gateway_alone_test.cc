@@ -34,8 +34,8 @@ namespace {
 
 using health::AgentStatus;
 using health::GatewayStatus;
-using health::ProbeReply;
-using health::ProbeRequest;
+using health::GatewayReply;
+using health::GatewayRequest;
 
 int DeadlineMs() {
   return static_cast<int>(std::chrono::milliseconds(Settings().deadline).count());
@@ -138,7 +138,7 @@ class GatewayAlone {
   }
 
   void Ask(uint32_t id, uint16_t port, const std::string& path, uint32_t timeout_ms = 60'000) {
-    ProbeRequest request{};
+    GatewayRequest request{};
     SetBoardText(request.address, "127.0.0.1");
     request.id = id;
     request.timeout_ms = timeout_ms;
@@ -147,8 +147,8 @@ class GatewayAlone {
     REQUIRE(::send(channel_.get(), &request, sizeof request, 0) ==
             static_cast<ssize_t>(sizeof request));
   }
-  ProbeReply Reply() {
-    ProbeReply reply{};
+  GatewayReply Reply() {
+    GatewayReply reply{};
     REQUIRE(WaitReadable(channel_.get()));
     REQUIRE(::recv(channel_.get(), &reply, sizeof reply, MSG_TRUNC) ==
             static_cast<ssize_t>(sizeof reply));
@@ -321,12 +321,12 @@ TEST_CASE("it makes the supervisor's probes") {
   gateway.Ask(1, gateway.port(), "/readyz");
   gateway.Ask(2, gateway.port(), "/nothing");
   for (int i = 0; i < 2; ++i) {
-    const ProbeReply reply = gateway.Reply();
+    const GatewayReply reply = gateway.Reply();
     CHECK(reply.status == (reply.id == 1 ? 200 : 404));
   }
   const UniqueFd silent = Listener();
   gateway.Ask(3, PortOf(silent), "/", 1);
-  const ProbeReply reply = gateway.Reply();
+  const GatewayReply reply = gateway.Reply();
   CHECK(reply.id == 3);
   CHECK(reply.status == 0);
   CHECK(BoardText(reply.error).ends_with("within 1 ms"));

@@ -49,9 +49,9 @@ inline uint16_t PortOf(int fd) {
   return address->port();
 }
 
-inline health::ProbeRequest ProbeOf(uint32_t id, uint16_t port, std::string_view path,
+inline health::GatewayRequest ProbeOf(uint32_t id, uint16_t port, std::string_view path,
                                     uint32_t timeout_ms = 60'000) {
-  health::ProbeRequest request{};
+  health::GatewayRequest request{};
   SetBoardText(request.address, "127.0.0.1");
   request.id = id;
   request.timeout_ms = timeout_ms;
@@ -60,8 +60,8 @@ inline health::ProbeRequest ProbeOf(uint32_t id, uint16_t port, std::string_view
   return request;
 }
 
-inline std::optional<health::ProbeReply> TakeReply(int channel) {
-  health::ProbeReply reply;
+inline std::optional<health::GatewayReply> TakeReply(int channel) {
+  health::GatewayReply reply;
   const ssize_t size = ::recv(channel, &reply, sizeof reply, MSG_DONTWAIT | MSG_TRUNC);
   if (size != static_cast<ssize_t>(sizeof reply)) return std::nullopt;
   return reply;

@@ -5,8 +5,8 @@
 namespace modal {
 namespace {
 
-using health::ProbeReply;
-using health::ProbeRequest;
+using health::GatewayReply;
+using health::GatewayRequest;
 using namespace test;
 
 struct Fixture {
@@ -35,12 +35,12 @@ struct Fixture {
     return port;
   }
 
-  void Send(const ProbeRequest& request) {
+  void Send(const GatewayRequest& request) {
     REQUIRE(::send(channel.supervisor.get(), &request, sizeof request, 0) ==
             static_cast<ssize_t>(sizeof request));
   }
-  ProbeReply NextReply() {
-    std::optional<ProbeReply> reply;
+  GatewayReply NextReply() {
+    std::optional<GatewayReply> reply;
     REQUIRE(
         RunUntil(loop, [&] { return (reply = TakeReply(channel.supervisor.get())).has_value(); }));
     return *reply;
@@ -59,7 +59,7 @@ TEST_CASE("a probe's reply has its id and the status of the answer") {
   Fixture gateway;
   const uint16_t port = gateway.StartServer();
   gateway.Send(ProbeOf(7, port, "/ok"));
-  ProbeReply reply = gateway.NextReply();
+  GatewayReply reply = gateway.NextReply();
   CHECK(reply.id == 7);
   CHECK(reply.status == 204);
   CHECK(BoardText(reply.error).empty());
@@ -77,7 +77,7 @@ TEST_CASE("a probe can go to [::1]") {
     MESSAGE("skipped: there is no IPv6 here");
     return;
   }
-  ProbeRequest request = ProbeOf(1, port, "/ok");
+  GatewayRequest request = ProbeOf(1, port, "/ok");
   SetBoardText(request.address, "::1");
   gateway.Send(request);
   CHECK(gateway.NextReply().status == 204);
@@ -90,19 +90,19 @@ TEST_CASE("a probe that gets no answer says why") {
     const UniqueFd bound(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     REQUIRE(::bind(bound.get(), any->get(), any->size()) == 0);
     gateway.Send(ProbeOf(1, PortOf(bound.get()), "/ok"));
-    const ProbeReply reply = gateway.NextReply();
+    const GatewayReply reply = gateway.NextReply();
     CHECK(reply.status == 0);
     CHECK(BoardText(reply.error) == "connect: Connection refused");
   }
   SUBCASE("it takes too long") {
     gateway.Send(ProbeOf(1, gateway.StartServer(), "/hold", 1));
-    const ProbeReply reply = gateway.NextReply();
+    const GatewayReply reply = gateway.NextReply();
     CHECK(reply.status == 0);
     CHECK(BoardText(reply.error).ends_with("within 1 ms"));
   }
   SUBCASE("the path cannot be sent") {
     gateway.Send(ProbeOf(1, gateway.StartServer(), "no slash"));
-    const ProbeReply reply = gateway.NextReply();
+    const GatewayReply reply = gateway.NextReply();
     CHECK(reply.status == 0);
     CHECK_FALSE(BoardText(reply.error).empty());
   }
@@ -125,7 +125,7 @@ TEST_CASE("what is too much at the same time is refused, and there is room again
   constexpr uint32_t kMost = GatewayProbes::kMostAtOnce;
   for (uint32_t id = 0; id < kMost; ++id) gateway.Send(ProbeOf(id, port, "/hold"));
   gateway.Send(ProbeOf(kMost, port, "/ok"));
-  ProbeReply reply = gateway.NextReply();
+  GatewayReply reply = gateway.NextReply();
   CHECK(reply.id == kMost);
   CHECK(reply.status == 0);
   CHECK(BoardText(reply.error) == "too many probes at the same time");
@@ -143,8 +143,8 @@ TEST_CASE("what is too much at the same time is refused, and there is room again
 TEST_CASE("messages of the wrong size are dropped") {
   Fixture gateway;
   const uint16_t port = gateway.StartServer();
-  const std::string large(sizeof(ProbeRequest) + 1, 'x');
-  for (const size_t size : {size_t{1}, sizeof(ProbeRequest) - 1, large.size()}) {
+  const std::string large(sizeof(GatewayRequest) + 1, 'x');
+  for (const size_t size : {size_t{1}, sizeof(GatewayRequest) - 1, large.size()}) {
     REQUIRE(::send(gateway.channel.supervisor.get(), large.data(), size, 0) ==
             static_cast<ssize_t>(size));
   }

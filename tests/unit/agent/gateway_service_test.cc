@@ -192,9 +192,9 @@ TEST_CASE("beyond the most connections the one that idles longest gives way") {
 
 TEST_CASE("probes are made beside the admin port") {
   Fixture gateway;
-  const health::ProbeRequest request = ProbeOf(3, gateway.port, "/readyz");
+  const health::GatewayRequest request = ProbeOf(3, gateway.port, "/readyz");
   REQUIRE(::send(gateway.channel.supervisor.get(), &request, sizeof request, 0) > 0);
-  std::optional<health::ProbeReply> reply;
+  std::optional<health::GatewayReply> reply;
   REQUIRE(RunUntil(gateway.loop, [&] {
     return (reply = TakeReply(gateway.channel.supervisor.get())).has_value();
   }));

@@ -111,6 +111,8 @@ class ExchangeHandler {
   virtual void OnRequestEnd(Exchange& exchange) = 0;
   virtual void OnDrained(Exchange& exchange) = 0;
   virtual void OnGone(Exchange& exchange) = 0;
+  // A client was answered this status without the handler, for what it did wrong.
+  virtual void OnRefused(int /*status*/) {}
 };
 
 }  // namespace modal::http

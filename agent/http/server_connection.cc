@@ -499,6 +499,7 @@ void ServerConnection::CompleteIfOver() {
 void ServerConnection::Refuse(const ParseError& error) {
   ++context_.stats.bad_requests;
   TellGone();
+  context_.handler.OnRefused(error.status);
   if (answer_ == Answer::kBegun) return Cut();
   if (answer_ == Answer::kNone) {
     const Response response = ErrorResponse(error.status, error.error, error.message);

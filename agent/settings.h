@@ -17,8 +17,17 @@
 namespace modal {
 
 // In the order of `--help`.
-enum class SettingGroup { kPorts, kStart, kHealth, kStop, kWorkload, kConfinement, kGeneral };
-inline constexpr int kSettingGroupCount = 7;
+enum class SettingGroup {
+  kPorts,
+  kStart,
+  kHealth,
+  kStop,
+  kGateway,
+  kWorkload,
+  kConfinement,
+  kGeneral
+};
+inline constexpr int kSettingGroupCount = 8;
 std::string_view SettingGroupTitle(SettingGroup group);
 
 enum class ValueForm {
@@ -35,6 +44,16 @@ struct Draft {
   LogLevel log_level = LogLevel::kInfo;
 
   std::string any_address = "0.0.0.0";  // of --admin without ADDR
+
+  // Of the gateway; what it needs of other settings is added by FinishDataPlane().
+  policy::GatewayConfig gateway{};
+  std::optional<lifecycle::Upstream> upstream;
+  std::optional<uint32_t> rate_burst;
+  uint32_t gateway_threads = 0;  // 0: by the number of CPUs
+  std::string tokens_file;
+  std::string access_log;  // as in DataPlane
+  bool access_log_is_common = false;
+
   std::string user;
   std::string group;
   std::vector<std::string> env;

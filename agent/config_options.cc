@@ -108,7 +108,8 @@ Result<Draft> MakeOptions(const Configuration& configuration, const Surroundings
   if (Result<void> user = FinishUser(configuration, around, draft); !user) {
     return std::move(user.error());
   }
-  if (Result<void> data_plane = FinishDataPlane(configuration, draft, warnings); !data_plane) {
+  if (Result<void> data_plane = FinishDataPlane(configuration, around, draft, warnings);
+      !data_plane) {
     return std::move(data_plane.error());
   }
   if (Result<void> environment = FinishEnvironment(configuration, around, draft, warnings);

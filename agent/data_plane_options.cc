@@ -10,6 +10,8 @@
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
 #include "agent/event/listener.h"
+#include "agent/policy/tokens.h"
+#include "agent/text_file.h"
 
 namespace modal {
 namespace {
@@ -22,6 +24,16 @@ Error At(const Configuration& configuration, std::string_view name, const std::s
   const SettingState& state = configuration[name];
   const GivenValue value = state.values.empty() ? GivenValue{} : state.values.front();
   return Error(Concat(configuration.Describe(state, value), ": ", message));
+}
+
+std::string_view TokensVariable(const char* const* environment) {
+  for (; *environment; ++environment) {
+    std::string_view variable = *environment;
+    if (!variable.starts_with(kTokensVariable)) continue;
+    variable.remove_prefix(kTokensVariable.size());
+    if (variable.starts_with('=')) return variable.substr(1);
+  }
+  return {};
 }
 
 uint32_t DefaultThreads() {
@@ -54,7 +66,8 @@ bool Overlap(const lifecycle::ListenAddress& a, const lifecycle::ListenAddress& 
   return covers(*one, *other) || covers(*other, *one);
 }
 
-void WarnOfVain(const Configuration& configuration, std::vector<std::string>& warnings) {
+void WarnOfVain(const Configuration& configuration, const Surroundings& around,
+                std::vector<std::string>& warnings) {
   std::vector<std::string> vain;
   for (const SettingState& state : configuration.states()) {
     if (state.setting->group != SettingGroup::kGateway || state.origin == Origin::kDefault)
@@ -62,9 +75,42 @@ void WarnOfVain(const Configuration& configuration, std::vector<std::string>& wa
     if (state.setting->name == "listen" || state.values.empty()) continue;
     vain.push_back(configuration.DescribePlace(state, state.values.front()));
   }
+  if (!TokensVariable(around.environment).empty()) vain.emplace_back(kTokensVariable);
   if (vain.empty()) return;
   warnings.push_back(
       Concat(Join(vain, ", "), vain.size() == 1 ? " has" : " have", " no effect without --listen"));
+}
+
+// The variable's value with a line for each token.
+std::string LinesOf(std::string_view value) {
+  std::string lines(value);
+  std::replace_if(
+      lines.begin(), lines.end(), [](char c) { return c == ' ' || c == '\t'; }, '\n');
+  return lines;
+}
+
+Result<void> FinishTokens(const Configuration& configuration, const Surroundings& around,
+                          Draft& draft) {
+  lifecycle::DataPlane& data_plane = draft.options.data_plane;
+  const auto take = [&data_plane](std::string_view text, const std::string& name) -> Result<void> {
+    if (Result<void> is_text = CheckIsText(text, name); !is_text) return is_text;
+    Result<std::vector<policy::TokenRecord>> tokens = policy::ParseTokens(text, name);
+    if (!tokens) return std::move(tokens.error());
+    data_plane.config.auth_required = 1;
+    data_plane.tokens.insert(data_plane.tokens.end(), tokens->begin(), tokens->end());
+    return {};
+  };
+  if (!draft.tokens_file.empty()) {
+    const SettingState& state = configuration["proxy-tokens"];
+    const std::string where = configuration.DescribePlace(state, state.values.front());
+    Result<std::string> text = ReadTextFile(draft.tokens_file);
+    if (!text) return std::move(text.error()).While(where);
+    Result<void> taken = take(*text, draft.tokens_file);
+    if (!taken) return std::move(taken.error()).While(where);
+  }
+  const std::string_view variable = TokensVariable(around.environment);
+  if (variable.empty()) return {};
+  return take(LinesOf(variable), std::string(kTokensVariable));
 }
 
 Result<void> FinishUpstream(const Configuration& configuration, Draft& draft) {
@@ -108,11 +154,11 @@ Result<void> CheckAddresses(const Configuration& configuration, const lifecycle:
 
 }  // namespace
 
-Result<void> FinishDataPlane(const Configuration& configuration, Draft& draft,
-                             std::vector<std::string>& warnings) {
+Result<void> FinishDataPlane(const Configuration& configuration, const Surroundings& around,
+                             Draft& draft, std::vector<std::string>& warnings) {
   lifecycle::Options& options = draft.options;
   if (!options.listen) {
-    WarnOfVain(configuration, warnings);
+    WarnOfVain(configuration, around, warnings);
     options.data_plane.config.threads = 1;
     return {};
   }
@@ -128,6 +174,9 @@ Result<void> FinishDataPlane(const Configuration& configuration, Draft& draft,
     config.access_log = draft.access_log_is_common ? policy::AccessLogFormat::kCommon
                                                    : policy::AccessLogFormat::kJson;
   }
+  config.trusted_count = static_cast<uint32_t>(draft.trusted_proxies.size());
+  std::copy(draft.trusted_proxies.begin(), draft.trusted_proxies.end(), config.trusted);
+  if (Result<void> tokens = FinishTokens(configuration, around, draft); !tokens) return tokens;
   if (Result<void> upstream = FinishUpstream(configuration, draft); !upstream) return upstream;
   return CheckAddresses(configuration, options);
 }

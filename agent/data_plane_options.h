@@ -9,8 +9,8 @@
 namespace modal {
 
 // Fills in listen, upstream and data plane of the draft's options. Without --listen it warns of
-// settings that were given in vain.
-Result<void> FinishDataPlane(const Configuration& configuration, Draft& draft,
-                             std::vector<std::string>& warnings);
+// settings that were given in vain. Tokens are read from their file and from kTokensVariable.
+Result<void> FinishDataPlane(const Configuration& configuration, const Surroundings& around,
+                             Draft& draft, std::vector<std::string>& warnings);
 
 }  // namespace modal

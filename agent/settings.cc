@@ -10,6 +10,8 @@
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "agent/env_file.h"
+#include "agent/policy/client_address.h"
+#include "agent/policy/tokens.h"
 #include "agent/process/capabilities.h"
 #include "agent/process/resource_limits.h"
 #include "agent/settings_values.h"
@@ -117,10 +119,21 @@ Result<void> TakeUpstream(Draft& draft, const std::string& value) {
 }
 
 Result<void> TakeEnvironmentName(Draft& draft, const std::string& value) {
-  if (value.size() >= sizeof draft.gateway.environment) {
-    return Error(Concat("longer than ", sizeof draft.gateway.environment - 1, " bytes"));
+  if (!policy::IsEnvironmentName(value)) {
+    return Error("not a name: 1 to 63 characters, no blank, no colon and no #");
   }
   SetBoardText(draft.gateway.environment, value);
+  return {};
+}
+
+Result<void> TakeTrustedProxies(Draft& draft, const std::string& value) {
+  const Result<std::vector<policy::Network>> networks = policy::ParseNetworks(value);
+  if (!networks) return networks.error();
+  std::vector<policy::Network>& all = draft.trusted_proxies;
+  all.insert(all.end(), networks->begin(), networks->end());
+  if (all.size() > policy::kMostNetworks) {
+    return Error(Concat("more than ", policy::kMostNetworks, " networks altogether"));
+  }
   return {};
 }
 
@@ -287,6 +300,10 @@ constexpr std::array kSettings{
             "where the server is: a numeric address, or unix:PATH; without it --port of this "
             "host",
             TakeUpstream},
+    Setting{"proxy-tokens", kGateway, kSingle, false, "FILE", "",
+            "only requests with one of these tokens are carried: lines KEY:SHA256-OF-SECRET"
+            "[:ENVIRONMENT]; so are those of $MODAL_AGENT_TOKENS",
+            [](Draft& d, const std::string& v) { return TakeAbsolute(v, d.tokens_file); }},
     Setting{"environment", kGateway, kSingle, false, "NAME", "",
             "ours, for tokens that are good in one environment only",
             TakeEnvironmentName},
@@ -336,6 +353,9 @@ constexpr std::array kSettings{
     Setting{"request-timeout", kGateway, kSingle, false, "DURATION", "off",
             "the longest that a request may take altogether",
             [](Draft& d, const std::string& v) { return Take(ParseGatewayTime(v), d.gateway.request_timeout_ms); }},
+    Setting{"trusted-proxies", kGateway, kRepeated, false, "CIDR,...", "",
+            "networks whose word about their clients (X-Forwarded-For, Forwarded) is believed",
+            TakeTrustedProxies},
     Setting{"allow-upgrade", kGateway, kSingle, false, "NAME,...", "websocket",
             "protocols to which a connection may change, or off",
             TakeUpgrades},

@@ -124,8 +124,7 @@ void Gateway(JsonWriter& json, const GatewayStatus* gateway) {
   Count(json, "connections_open", gateway->connections_open);
   Count(json, "requests", gateway->requests);
   Count(json, "bad_requests", gateway->bad_requests);
-  json.Key("traffic");
-  gateway->carries ? Traffic(json, *gateway) : static_cast<void>(json.Null());
+  if (gateway->carries) Traffic(json.Key("traffic"), *gateway);
   json.EndObject();
 }
 

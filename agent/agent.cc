@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 
 #include "agent/base/control_protocol.h"
 #include "agent/base/json_writer.h"
@@ -34,10 +33,10 @@ bool HasForegroundTerminal() {
   return process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO) == ::getpgrp();
 }
 
-Result<UniqueFd> OpenAdminListener(const lifecycle::ListenAddress& where, uint16_t application) {
-  if (where.port == application) {
-    return Error(Concat("port ", application, " is the application port (--port)"));
-  }
+// Connections wait here while a gateway is replaced.
+constexpr int kDataBacklog = 4096;
+
+Result<UniqueFd> OpenAdminListener(const lifecycle::ListenAddress& where) {
   Result<event::SocketAddress> address = event::SocketAddress::Parse(where.address, where.port);
   if (!address) return std::move(address.error());
   return event::ListenOn(*address);
@@ -121,19 +120,8 @@ Result<void> Agent::SetUp() {
   if (!board) return std::move(board.error());
   board_ = std::make_unique<BoardWriter<health::AgentStatus>>(*std::move(board));
 
-  Result<std::vector<UniqueFd>> listeners = OpenAdminListeners();
-  if (!listeners) return std::move(listeners.error());
+  if (Result<void> made = MakeGateway(); !made) return made;
   const lifecycle::Options& options = invocation_.options;
-  std::set<uint64_t> own_listeners;
-  for (const UniqueFd& listener : *listeners) {
-    struct stat info {};
-    if (::fstat(listener.get(), &info) == 0) own_listeners.insert(info.st_ino);
-  }
-  if (!listeners->empty() || !options.health_path.empty()) {
-    gateway_ = std::make_unique<lifecycle::GatewayProcess>(loop_, clock_, launcher_, tree_, log_,
-                                                           *std::move(listeners), board_->mapping(),
-                                                           kOwnExecutable);
-  }
   if (has_terminal_) {
     job_control_ = std::make_unique<lifecycle::JobControl>(reaper_, STDIN_FILENO, is_process_1_);
   }
@@ -144,7 +132,7 @@ Result<void> Agent::SetUp() {
           [this](const health::AgentStatus& status) { board_->Publish(status); },
           [this] { return reaper_.last_orphan(); },
           [this](health::AgentStatus& status) { Count(status); }, [this] { return Reload(); },
-          own_listeners},
+          own_listeners_},
       has_terminal_, [this](int exit_code) {
         exit_code_ = exit_code;
         loop_.Stop();
@@ -155,11 +143,66 @@ Result<void> Agent::SetUp() {
   return {};
 }
 
+Result<void> Agent::MakeGateway() {
+  const lifecycle::Options& options = invocation_.options;
+  lifecycle::GatewayProcess::Listeners listeners;
+  // These first: where both want the same port, the admin endpoints give way by default.
+  Result<std::vector<UniqueFd>> data = OpenDataListeners();
+  if (!data) return std::move(data.error()).While("--listen");
+  listeners.data = *std::move(data);
+  Result<std::vector<UniqueFd>> admin = OpenAdminListeners();
+  if (!admin) return std::move(admin.error());
+  listeners.admin = *std::move(admin);
+  if (listeners.admin.empty() && listeners.data.empty() && options.health_path.empty()) return {};
+
+  for (const std::vector<UniqueFd>* some : {&listeners.admin, &listeners.data}) {
+    for (const UniqueFd& listener : *some) {
+      struct stat info {};
+      if (::fstat(listener.get(), &info) == 0) own_listeners_.insert(info.st_ino);
+    }
+  }
+  gateway_ = std::make_unique<lifecycle::GatewayProcess>(loop_, clock_, launcher_, tree_, log_,
+                                                         std::move(listeners), board_->mapping(),
+                                                         kOwnExecutable);
+  return gateway_->Reconfigure(options.data_plane);
+}
+
+Result<std::vector<UniqueFd>> Agent::OpenDataListeners() {
+  std::vector<UniqueFd> listeners;
+  const lifecycle::Options& options = invocation_.options;
+  if (!options.listen) return listeners;
+  Result<event::SocketAddress> address =
+      event::SocketAddress::Parse(options.listen->address, options.listen->port);
+  if (!address) return std::move(address.error());
+  const uint32_t threads = options.data_plane.config.threads;
+  // Sockets that share a port share it with those of another agent too. One that does not tells
+  // whether the port is free.
+  Result<UniqueFd> first = event::ListenOn(*address, {.backlog = kDataBacklog});
+  if (!first) return std::move(first.error());
+  if (threads == 1) {
+    listeners.push_back(*std::move(first));
+    return listeners;
+  }
+  first->Reset();
+  for (uint32_t i = 0; i < threads; ++i) {
+    Result<UniqueFd> listener =
+        event::ListenOn(*address, {.backlog = kDataBacklog, .reuse_port = true});
+    if (!listener) return std::move(listener.error());
+    listeners.push_back(*std::move(listener));
+  }
+  return listeners;
+}
+
 Result<std::vector<UniqueFd>> Agent::OpenAdminListeners() {
   std::vector<UniqueFd> listeners;
   const lifecycle::Options& options = invocation_.options;
   if (!options.admin) return listeners;
-  Result<UniqueFd> listener = OpenAdminListener(*options.admin, options.port);
+  Result<UniqueFd> listener =
+      Error(Concat("port ", options.port, " is the application port (--port)"));
+  // With a gateway in front the server may well be on the same port of another address.
+  if (options.listen || options.admin->port != options.port) {
+    listener = OpenAdminListener(*options.admin);
+  }
   if (listener) {
     listeners.push_back(*std::move(listener));
     return listeners;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,9 @@ class Agent {
  private:
   // Everything that can be refused before anything is started.
   Result<void> SetUp();
+  Result<void> MakeGateway();
   Result<std::vector<UniqueFd>> OpenAdminListeners();
+  Result<std::vector<UniqueFd>> OpenDataListeners();
   void StartControl();
   std::string Answer(const std::string& command);
   void OnSignal(const event::SignalEvent& signal);
@@ -65,6 +68,7 @@ class Agent {
   health::ProcSocketOwners owners_;
   std::unique_ptr<BoardWriter<health::AgentStatus>> board_;
   std::unique_ptr<event::Signals> signals_;
+  std::set<uint64_t> own_listeners_;  // inodes
   std::unique_ptr<lifecycle::GatewayProcess> gateway_;
   std::unique_ptr<lifecycle::JobControl> job_control_;
   std::unique_ptr<lifecycle::Supervisor> supervisor_;

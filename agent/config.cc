@@ -103,6 +103,7 @@ void Configuration::TakeEnvironment(const Surroundings& around) {
 }
 
 void Configuration::TakeVariable(std::string_view name, std::string_view value) {
+  if (name == kTokensVariable) return;
   const Setting* setting = FindByVariable(name);
   if (IsServiceLink(name, value)) {
     if (setting) {

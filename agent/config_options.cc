@@ -1,11 +1,12 @@
 // MakeOptions(): the values, each parsed by its row of the table, and then what needs several of
-// them: the user, the environment, the seccomp profile.
+// them: the user, the data plane, the environment, the seccomp profile.
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "agent/base/strings.h"
 #include "agent/config.h"
+#include "agent/data_plane_options.h"
 #include "agent/process/capabilities.h"
 #include "agent/process/seccomp_filter.h"
 #include "agent/text_file.h"
@@ -106,6 +107,10 @@ Result<Draft> MakeOptions(const Configuration& configuration, const Surroundings
   }
   if (Result<void> user = FinishUser(configuration, around, draft); !user) {
     return std::move(user.error());
+  }
+  if (Result<void> data_plane = FinishDataPlane(configuration, around, draft, warnings);
+      !data_plane) {
+    return std::move(data_plane.error());
   }
   if (Result<void> environment = FinishEnvironment(configuration, around, draft, warnings);
       !environment) {

@@ -39,6 +39,11 @@ class Answer {
     const auto found = object_.find(key);
     return found != object_.end() && found->is_boolean() && found->get<bool>();
   }
+  std::optional<Answer> Object(const char* key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end() || !found->is_object()) return std::nullopt;
+    return Answer(*found);
+  }
   // An object of numbers, by value.
   std::vector<std::pair<std::string, int64_t>> Numbers(const char* key) const {
     std::vector<std::pair<std::string, int64_t>> numbers;
@@ -103,9 +108,39 @@ std::string Port(const Answer& status) {
   const std::optional<int64_t> port = status.Number("port");
   if (!port) return "";
   const std::string listening = status.Text("listening");
+  // A server that is at no port of this host.
+  if (*port == 0) return listening.empty() ? status.Text("waiting_note") : "at " + listening;
   if (!listening.empty()) return Concat(*port, ", listening on ", listening);
   const std::string note = status.Text("waiting_note");
   return Concat(*port, note.empty() ? ", not listening" : ", " + note);
+}
+
+std::string Listen(const Answer& status) {
+  const std::string listen = status.Text("listen");
+  return listen.empty() ? "" : Concat(listen, " -> ", status.Text("upstream"));
+}
+
+// "4 in flight (1 queued), 120 so far; refused: 3 (rate_limited 2, not_ready 1)".
+std::string Requests(const Answer& status) {
+  const std::optional<Answer> gateway = status.Object("gateway");
+  const std::optional<Answer> traffic = gateway ? gateway->Object("traffic") : std::nullopt;
+  if (!traffic) return "";
+  std::string text = Concat(traffic->Number("in_flight").value_or(0), " in flight");
+  std::vector<std::string> others;
+  for (const char* name : {"queued", "held", "websockets"}) {
+    const int64_t count = traffic->Number(name).value_or(0);
+    if (count > 0) others.push_back(Concat(count, " ", name));
+  }
+  if (!others.empty()) text += Concat(" (", Join(others, ", "), ")");
+  text += Concat(", ", traffic->Number("requests").value_or(0), " so far");
+  int64_t refused = 0;
+  std::vector<std::string> reasons;
+  for (const auto& [reason, count] : traffic->Numbers("refused")) {
+    refused += count;
+    reasons.insert(reasons.begin(), Concat(reason, " ", count));
+  }
+  if (refused > 0) text += Concat("; refused: ", refused, " (", Join(reasons, ", "), ")");
+  return text;
 }
 
 std::string Server(const Answer& status) {
@@ -201,8 +236,10 @@ Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms) {
   Table table;
   table.Add("phase", status->Text("phase"));
   table.Add("ready", Readiness(*status));
+  table.Add("listen", Listen(*status));
   table.Add("port", Port(*status));
   table.Add("server", Server(*status));
+  table.Add("requests", Requests(*status));
   table.Add("health", Health(*status));
   table.Add("hooks", Hooks(*status));
   table.Add("stop", Stop(*status));

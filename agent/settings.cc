@@ -7,8 +7,11 @@
 #include <array>
 #include <cerrno>
 
+#include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "agent/env_file.h"
+#include "agent/policy/client_address.h"
+#include "agent/policy/tokens.h"
 #include "agent/process/capabilities.h"
 #include "agent/process/resource_limits.h"
 #include "agent/settings_values.h"
@@ -19,6 +22,11 @@ namespace {
 
 using enum SettingGroup;
 using enum ValueForm;
+
+// What a request needs at the least: a target and a few headers.
+constexpr uint64_t kSmallestHeader = 1024;
+// As many listeners as the gateway takes over.
+constexpr uint32_t kMostGatewayThreads = 32;
 
 // Moves the value out of `parsed`, or passes its error on.
 template <class T, class To>
@@ -36,14 +44,18 @@ Result<void> TakeFolder(const std::string& path, std::string& to) {
   return {};
 }
 
-// The workload may have another working directory than we, and gets this path too.
-Result<void> TakeControl(const std::string& path, std::string& to) {
+Result<void> TakeAbsolute(const std::string& path, std::string& to) {
   to = path;
   if (path.starts_with('/')) return {};
   char here[4096];
   if (!::getcwd(here, sizeof here)) return Error::FromErrno("working directory", errno);
   to = Concat(here, "/", path);
   return {};
+}
+
+// The workload may have another working directory than we, and gets this path too.
+Result<void> TakeControl(const std::string& path, std::string& to) {
+  return TakeAbsolute(path, to);
 }
 
 // The default folder may be missing; one that was asked for may not.
@@ -85,6 +97,90 @@ Result<void> TakeAdmin(Draft& draft, const std::string& value) {
   Result<lifecycle::ListenAddress> address = ParseListenAddress(value, draft.any_address);
   if (!address) return Error(address.error().message() + ", or off");
   draft.options.admin = *std::move(address);
+  return {};
+}
+
+Result<void> TakeListen(Draft& draft, const std::string& value) {
+  if (value == "off") {
+    draft.options.listen.reset();
+    return {};
+  }
+  Result<lifecycle::ListenAddress> address = ParseListenAddress(value, "0.0.0.0");
+  if (!address) return Error(address.error().message() + ", or off");
+  draft.options.listen = *std::move(address);
+  return {};
+}
+
+Result<void> TakeUpstream(Draft& draft, const std::string& value) {
+  Result<lifecycle::Upstream> upstream = ParseUpstream(value);
+  if (!upstream) return std::move(upstream.error());
+  draft.upstream = *std::move(upstream);
+  return {};
+}
+
+Result<void> TakeEnvironmentName(Draft& draft, const std::string& value) {
+  if (!policy::IsEnvironmentName(value)) {
+    return Error("not a name: 1 to 63 characters, no blank, no colon and no #");
+  }
+  SetBoardText(draft.gateway.environment, value);
+  return {};
+}
+
+Result<void> TakeTrustedProxies(Draft& draft, const std::string& value) {
+  const Result<std::vector<policy::Network>> networks = policy::ParseNetworks(value);
+  if (!networks) return networks.error();
+  std::vector<policy::Network>& all = draft.trusted_proxies;
+  all.insert(all.end(), networks->begin(), networks->end());
+  if (all.size() > policy::kMostNetworks) {
+    return Error(Concat("more than ", policy::kMostNetworks, " networks altogether"));
+  }
+  return {};
+}
+
+Result<void> TakeUpgrades(Draft& draft, const std::string& value) {
+  const Result<std::string> upgrades = ParseUpgrades(value);
+  if (!upgrades) return upgrades.error();
+  SetBoardText(draft.gateway.upgrades, *upgrades);
+  return {};
+}
+
+Result<void> TakeRateBurst(Draft& draft, const std::string& value) {
+  const Result<uint32_t> burst = ParseCount(value);
+  if (!burst) return burst.error();
+  draft.rate_burst = *burst;
+  return {};
+}
+
+Result<void> TakeAccessLog(Draft& draft, const std::string& value) {
+  draft.access_log.clear();
+  if (value == "off") return {};
+  if (value != "-") return TakeAbsolute(value, draft.access_log);
+  draft.access_log = value;
+  return {};
+}
+
+Result<void> TakeAccessLogFormat(Draft& draft, const std::string& value) {
+  constexpr std::array<std::string_view, 2> kFormats{"json", "common"};
+  const Result<size_t> choice = ParseChoice(value, kFormats);
+  if (!choice) return choice.error();
+  draft.access_log_is_common = *choice == 1;
+  return {};
+}
+
+Result<void> TakeServerTiming(Draft& draft, const std::string& value) {
+  const Result<bool> on = ParseSwitch(value);
+  if (!on) return on.error();
+  draft.gateway.server_timing = *on ? 1 : 0;
+  return {};
+}
+
+Result<void> TakeThreads(Draft& draft, const std::string& value) {
+  const Result<uint32_t> threads = ParseCount(value);
+  if (!threads) return threads.error();
+  if (*threads > kMostGatewayThreads) {
+    return Error(Concat("more than ", kMostGatewayThreads, " threads are not possible"));
+  }
+  draft.gateway_threads = *threads;
   return {};
 }
 
@@ -196,6 +292,89 @@ constexpr std::array kSettings{
             "exit codes that count as 0 after a requested stop, such as 143",
             TakeExitCodes},
 
+    Setting{"listen", kGateway, kSingle, false, "[ADDR:]PORT", "off",
+            "stand in front of the server there: requests are refused early, limited, carried to "
+            "it and drained",
+            TakeListen},
+    Setting{"upstream", kGateway, kSingle, false, "HOST:PORT", "",
+            "where the server is: a numeric address, or unix:PATH; without it --port of this "
+            "host",
+            TakeUpstream},
+    Setting{"proxy-tokens", kGateway, kSingle, false, "FILE", "",
+            "only requests with one of these tokens are carried: lines KEY:SHA256-OF-SECRET"
+            "[:ENVIRONMENT]; so are those of $MODAL_AGENT_TOKENS",
+            [](Draft& d, const std::string& v) { return TakeAbsolute(v, d.tokens_file); }},
+    Setting{"environment", kGateway, kSingle, false, "NAME", "",
+            "ours, for tokens that are good in one environment only",
+            TakeEnvironmentName},
+    Setting{"rate-limit", kGateway, kSingle, false, "COUNT", "off",
+            "requests a second; what is more is answered with 429",
+            [](Draft& d, const std::string& v) { return Take(ParseCountOrOff(v), d.gateway.rate_limit); }},
+    Setting{"rate-burst", kGateway, kSingle, false, "COUNT", "",
+            "and so many at once after a pause; without it five times the rate",
+            TakeRateBurst},
+    Setting{"max-concurrency", kGateway, kSingle, false, "COUNT", "off",
+            "requests that are with the server at a time; others wait in a queue",
+            [](Draft& d, const std::string& v) { return Take(ParseCountOrOff(v), d.gateway.max_concurrency); }},
+    Setting{"target-concurrency", kGateway, kSingle, false, "COUNT", "off",
+            "what /metrics tells autoscalers to aim at",
+            [](Draft& d, const std::string& v) { return Take(ParseCountOrOff(v), d.gateway.target_concurrency); }},
+    Setting{"queue", kGateway, kSingle, false, "COUNT", "128",
+            "how many may wait there, or off; what is more is answered with 503",
+            [](Draft& d, const std::string& v) { return Take(ParseCountOrOff(v), d.gateway.queue); }},
+    Setting{"queue-timeout", kGateway, kSingle, false, "DURATION", "10s",
+            "and for how long",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTimeAboveZero(v), d.gateway.queue_timeout_ms); }},
+    Setting{"hold-requests", kGateway, kSingle, false, "DURATION", "off",
+            "how long up to 1024 requests may wait for a server that starts, instead of being "
+            "answered with 503",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTime(v), d.gateway.hold_ms); }},
+    Setting{"max-header", kGateway, kSingle, false, "SIZE", "64k",
+            "of a request; more is answered with 431",
+            [](Draft& d, const std::string& v) { return Take(ParseSize(v, kSmallestHeader), d.gateway.max_header); }},
+    Setting{"max-body", kGateway, kSingle, false, "SIZE", "4GiB",
+            "of a request, or off; more is answered with 413",
+            [](Draft& d, const std::string& v) { return Take(ParseSizeOrOff(v), d.gateway.max_body); }},
+    Setting{"max-message", kGateway, kSingle, false, "SIZE", "2MiB",
+            "of a WebSocket, or off; more closes it with 1009",
+            [](Draft& d, const std::string& v) { return Take(ParseSizeOrOff(v), d.gateway.max_message); }},
+    Setting{"header-timeout", kGateway, kSingle, false, "DURATION", "10s",
+            "the longest that a request's head may take to come",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTimeAboveZero(v), d.gateway.header_timeout_ms); }},
+    Setting{"connect-timeout", kGateway, kSingle, false, "DURATION", "5s",
+            "and the server to take a connection",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTimeAboveZero(v), d.gateway.connect_timeout_ms); }},
+    Setting{"first-byte-timeout", kGateway, kSingle, false, "DURATION", "off",
+            "and its answer to begin",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTime(v), d.gateway.first_byte_timeout_ms); }},
+    Setting{"idle-timeout", kGateway, kSingle, false, "DURATION", "75s",
+            "how long nothing may move on a connection, or off",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTime(v), d.gateway.idle_timeout_ms); }},
+    Setting{"request-timeout", kGateway, kSingle, false, "DURATION", "off",
+            "the longest that a request may take altogether",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTime(v), d.gateway.request_timeout_ms); }},
+    Setting{"trusted-proxies", kGateway, kRepeated, false, "CIDR,...", "",
+            "networks whose word about their clients (X-Forwarded-For, Forwarded) is believed",
+            TakeTrustedProxies},
+    Setting{"allow-upgrade", kGateway, kSingle, false, "NAME,...", "websocket",
+            "protocols to which a connection may change, or off",
+            TakeUpgrades},
+    Setting{"access-log", kGateway, kSingle, false, "FILE", "off",
+            "a line for each request is appended to FILE (- is standard output)",
+            TakeAccessLog},
+    Setting{"access-log-format", kGateway, kSingle, false, "FORMAT", "json",
+            "json or common",
+            TakeAccessLogFormat},
+    Setting{"slow-request", kGateway, kSingle, false, "DURATION", "off",
+            "requests that take longer are told in the agent's log",
+            [](Draft& d, const std::string& v) { return Take(ParseGatewayTime(v), d.gateway.slow_request_ms); }},
+    Setting{"server-timing", kGateway, kSwitch, false, "", "false",
+            "answers tell in Server-Timing how long they took",
+            TakeServerTiming},
+    Setting{"gateway-threads", kGateway, kSingle, false, "COUNT", "",
+            "threads that carry requests; without it one for each CPU, and at most 4",
+            TakeThreads},
+
     Setting{"user", kWorkload, kSingle, false, "USER[:GROUP]", "",
             "run hooks and server as this user (name or number)",
             [](Draft& d, const std::string& v) { d.user = v; return Result<void>(); }},
@@ -243,7 +422,8 @@ constexpr std::array kSettings{
 
 std::string_view SettingGroupTitle(SettingGroup group) {
   constexpr std::array<std::string_view, kSettingGroupCount> kTitles{
-      "Ports", "Start", "Health", "Drain and stop", "Hooks and server", "Confinement", "General"};
+      "Ports",       "Start",  "Health", "Drain and stop", "Gateway", "Hooks and server",
+      "Confinement", "General"};
   return kTitles[static_cast<size_t>(group)];
 }
 

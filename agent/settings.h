@@ -17,8 +17,17 @@
 namespace modal {
 
 // In the order of `--help`.
-enum class SettingGroup { kPorts, kStart, kHealth, kStop, kWorkload, kConfinement, kGeneral };
-inline constexpr int kSettingGroupCount = 7;
+enum class SettingGroup {
+  kPorts,
+  kStart,
+  kHealth,
+  kStop,
+  kGateway,
+  kWorkload,
+  kConfinement,
+  kGeneral
+};
+inline constexpr int kSettingGroupCount = 8;
 std::string_view SettingGroupTitle(SettingGroup group);
 
 enum class ValueForm {
@@ -35,6 +44,17 @@ struct Draft {
   LogLevel log_level = LogLevel::kInfo;
 
   std::string any_address = "0.0.0.0";  // of --admin without ADDR
+
+  // Of the gateway; what it needs of other settings is added by FinishDataPlane().
+  policy::GatewayConfig gateway{};
+  std::optional<lifecycle::Upstream> upstream;
+  std::optional<uint32_t> rate_burst;
+  uint32_t gateway_threads = 0;  // 0: by the number of CPUs
+  std::vector<policy::Network> trusted_proxies;
+  std::string tokens_file;
+  std::string access_log;  // as in DataPlane
+  bool access_log_is_common = false;
+
   std::string user;
   std::string group;
   std::vector<std::string> env;
@@ -59,6 +79,10 @@ std::span<const Setting> AllSettings();
 const Setting* FindSetting(std::string_view name);
 // "MODAL_AGENT_STARTUP_TIMEOUT" for "startup-timeout".
 std::string VariableName(const Setting& setting);
+
+// Holds proxy tokens: lines as in the file of --proxy-tokens, separated by line ends or blanks. No
+// setting: it has neither a flag nor a line of the config file.
+inline constexpr std::string_view kTokensVariable = "MODAL_AGENT_TOKENS";
 // The setting of such a name, or null.
 const Setting* FindByVariable(std::string_view variable);
 

@@ -1,6 +1,7 @@
 #include "agent/settings_values.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@ namespace modal {
 namespace {
 
 constexpr uint64_t kLongestMs = 365ull * 24 * 3600 * 1000;
+constexpr uint64_t kLargestSize = uint64_t{1} << 50;
 
 Error NotADuration() { return Error("not a duration; write 5, 5s, 250ms or 2m"); }
 Error NotAnAddress() { return Error("not an address; write 8001, 127.0.0.1:8001 or [::1]:8001"); }
@@ -44,9 +46,25 @@ std::string_view TakeDigits(std::string_view& text) {
   return digits;
 }
 
+std::string LowerCase(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
+    return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  });
+  return lower;
+}
+
 bool IsNumeric(int family, const std::string& address) {
   std::array<unsigned char, sizeof(in6_addr)> bytes;
   return ::inet_pton(family, address.c_str(), bytes.data()) == 1;
+}
+
+// 0.0.0.0, [::] and their other spellings.
+bool IsUnspecified(const std::string& address) {
+  in6_addr v6{};
+  in_addr v4{};
+  if (::inet_pton(AF_INET, address.c_str(), &v4) == 1) return v4.s_addr == 0;
+  return ::inet_pton(AF_INET6, address.c_str(), &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
 }
 
 }  // namespace
@@ -132,6 +150,112 @@ Result<uint32_t> ParseCount(std::string_view text) {
     return Error("not a count; a number from 1 to 1000000 is expected");
   }
   return static_cast<uint32_t>(*number);
+}
+
+Result<uint32_t> ParseCountOrOff(std::string_view text) {
+  if (text == "off" || text == "0") return 0u;
+  Result<uint32_t> count = ParseCount(text);
+  if (!count) return Error(count.error().message() + ", or off");
+  return count;
+}
+
+Result<uint64_t> ParseSize(std::string_view text, uint64_t least) {
+  struct Unit {
+    std::string_view name;
+    int shift;
+  };
+  constexpr std::array kUnits{Unit{"", 0},     Unit{"k", 10},   Unit{"kib", 10},
+                              Unit{"m", 20},   Unit{"mib", 20}, Unit{"g", 30},
+                              Unit{"gib", 30}, Unit{"t", 40},   Unit{"tib", 40}};
+  const std::optional<uint64_t> number = ParseUnsigned(TakeDigits(text));
+  const std::string name = LowerCase(text);
+  const auto* const unit =
+      std::find_if(kUnits.begin(), kUnits.end(), [&](const Unit& one) { return one.name == name; });
+  if (!number || unit == kUnits.end()) {
+    return Error("not a size; write 65536, 64k, 2MiB or 4GiB");
+  }
+  if (*number > kLargestSize >> unit->shift) return Error("too large; the largest size is 1024TiB");
+  const uint64_t size = *number << unit->shift;
+  if (size < least) return Error(Concat("too small; the smallest size here is ", least, " bytes"));
+  return size;
+}
+
+Result<uint64_t> ParseSizeOrOff(std::string_view text) {
+  if (text == "off") return uint64_t{0};
+  Result<uint64_t> size = ParseSize(text, 0);
+  if (!size) return Error(size.error().message() + ", or off");
+  return size;
+}
+
+Result<uint32_t> ParseGatewayTime(std::string_view text) {
+  const Result<std::optional<Milliseconds>> time = ParseDurationOrOff(text);
+  if (!time) return time.error();
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // three weeks
+  return static_cast<uint32_t>(std::min(time->value_or(Milliseconds(0)).count(), kMost));
+}
+
+Result<uint32_t> ParseGatewayTimeAboveZero(std::string_view text) {
+  const Result<Milliseconds> time = ParseDurationAboveZero(text);
+  if (!time) return time.error();
+  return ParseGatewayTime(text);
+}
+
+Result<lifecycle::Upstream> ParseUpstream(std::string_view text) {
+  lifecycle::Upstream upstream;
+  upstream.is_default = false;
+  constexpr std::string_view kUnix = "unix:";
+  if (text.starts_with(kUnix)) {
+    constexpr size_t kLongest = sizeof(policy::GatewayConfig::upstream_path) - 1;
+    upstream.kind = lifecycle::Upstream::Kind::kUnixSocket;
+    upstream.path = text.substr(kUnix.size());
+    if (!upstream.path.starts_with('/')) return Error("write the whole path: unix:/run/app.sock");
+    if (upstream.path.size() > kLongest) {
+      return Error(Concat("the path of a socket has at most ", kLongest, " bytes"));
+    }
+    return upstream;
+  }
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) {
+    return Error("not HOST:PORT; write 127.0.0.1:8000, [::1]:8000 or unix:/run/app.sock");
+  }
+  Result<lifecycle::ListenAddress> address = ParseListenAddress(text, "");
+  if (!address) {
+    const std::string host(text.substr(0, colon));
+    if (host.find_first_of(":[]") != std::string::npos || IsNumeric(AF_INET, host)) {
+      return address.error();
+    }
+    if (const Result<uint16_t> port = ParsePort(text.substr(colon + 1)); !port) return port.error();
+    return Error(Concat("names are not looked up here; write the address of ", host,
+                        ", as in 10.0.0.5:8000"));
+  }
+  upstream.address = std::move(address->address);
+  upstream.port = address->port;
+  if (IsUnspecified(upstream.address)) {
+    return Error(
+        "a server cannot be reached at this address, only listen there; write "
+        "127.0.0.1 or [::1]");
+  }
+  return upstream;
+}
+
+Result<std::string> ParseUpgrades(std::string_view text) {
+  if (text == "off") return std::string();
+  const auto is_token = [](char c) {
+    constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~/";
+    return (c >= 'a' && c <= 'z') || IsDigit(c) || kMarks.find(c) != std::string_view::npos;
+  };
+  std::string all;
+  for (const std::string& piece : Split(text, ',')) {
+    const std::string name = LowerCase(Trim(piece));
+    if (name.empty() || !std::all_of(name.begin(), name.end(), is_token)) {
+      return Error("not a list of protocols; write websocket, or off");
+    }
+    all += all.empty() ? name : "," + name;
+  }
+  if (all.size() >= sizeof(policy::GatewayConfig::upgrades)) {
+    return Error("more protocols than there is room for");
+  }
+  return all;
 }
 
 Result<bool> ParseSwitch(std::string_view text) {

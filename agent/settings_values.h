@@ -33,6 +33,20 @@ Result<lifecycle::ListenAddress> ParseListenAddress(std::string_view text,
 
 // 1 to 1,000,000.
 Result<uint32_t> ParseCount(std::string_view text);
+// The same, or "off" or 0, which is 0.
+Result<uint32_t> ParseCountOrOff(std::string_view text);
+// "65536", "64k", "2MiB", "4GiB": bytes, in powers of 1024. At least `least`.
+Result<uint64_t> ParseSize(std::string_view text, uint64_t least);
+// The same, or "off" or 0, which is 0.
+Result<uint64_t> ParseSizeOrOff(std::string_view text);
+// A duration in milliseconds as the gateway takes them; "off" is 0.
+Result<uint32_t> ParseGatewayTime(std::string_view text);
+Result<uint32_t> ParseGatewayTimeAboveZero(std::string_view text);
+// "127.0.0.1:8000", "[::1]:8000", "localhost:8000", "unix:/run/app.sock". No name is looked up.
+Result<lifecycle::Upstream> ParseUpstream(std::string_view text);
+// Names of protocols (RFC 9110, 7.8), in lower case and separated by commas: "websocket"; none for
+// "off".
+Result<std::string> ParseUpgrades(std::string_view text);
 // true, yes, on, 1; false, no, off, 0.
 Result<bool> ParseSwitch(std::string_view text);
 // The index of `text` in `choices`; an error names the nearest, or all.

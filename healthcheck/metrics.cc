@@ -1,6 +1,7 @@
 #include "healthcheck/metrics.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
@@ -26,8 +27,18 @@ std::string LabelValue(std::string_view text) {
   return value;
 }
 
+// 1234567 is "1.234567".
+std::string SecondsOfMicroseconds(uint64_t microseconds) {
+  std::string millionths = std::to_string(microseconds % 1'000'000);
+  millionths.insert(0, 6 - millionths.size(), '0');
+  return Concat(microseconds / 1'000'000, '.', millionths);
+}
+
 class Exposition {
  public:
+  // `prefix` stands in front of each name.
+  explicit Exposition(std::string_view prefix) : prefix_(prefix) {}
+
   void Counter(std::string_view name, std::string_view help, uint64_t value) {
     Begin(name, help, "counter");
     Sample(name, "", std::to_string(value));
@@ -40,14 +51,29 @@ class Exposition {
     Begin(name, help, "gauge");
     Sample(name, "", Seconds(milliseconds));
   }
+  void Histogram(std::string_view name, std::string_view help,
+                 const policy::BasicHistogram<uint64_t>& histogram) {
+    Begin(name, help, "histogram");
+    const std::string bucket = Concat(name, "_bucket");
+    uint64_t so_far = 0;
+    for (size_t i = 0; i < policy::kLatencyBounds.size(); ++i) {
+      so_far += histogram.buckets[i];
+      Sample(bucket, Concat("le=\"", Bound(policy::kLatencyBounds[i]), '"'),
+             std::to_string(so_far));
+    }
+    so_far += histogram.buckets[policy::kLatencyBounds.size()];
+    Sample(bucket, "le=\"+Inf\"", std::to_string(so_far));
+    Sample(Concat(name, "_sum"), "", SecondsOfMicroseconds(histogram.sum_us));
+    Sample(Concat(name, "_count"), "", std::to_string(so_far));
+  }
 
   void Begin(std::string_view name, std::string_view help, std::string_view type) {
-    text_ += Concat("# HELP modal_agent_", name, ' ', help, '\n');
-    text_ += Concat("# TYPE modal_agent_", name, ' ', type, '\n');
+    text_ += Concat("# HELP ", prefix_, name, ' ', help, '\n');
+    text_ += Concat("# TYPE ", prefix_, name, ' ', type, '\n');
   }
   // `labels` is empty, or `name="value"`.
   void Sample(std::string_view name, std::string_view labels, std::string_view value) {
-    text_ += Concat("modal_agent_", name);
+    text_ += Concat(prefix_, name);
     if (!labels.empty()) text_ += Concat('{', labels, '}');
     text_ += Concat(' ', value, '\n');
   }
@@ -55,6 +81,15 @@ class Exposition {
   std::string Take() { return std::move(text_); }
 
  private:
+  // Without the zeros at the end: "0.0005", "0.25", "60".
+  static std::string Bound(uint64_t microseconds) {
+    std::string bound = SecondsOfMicroseconds(microseconds);
+    bound.erase(bound.find_last_not_of('0') + 1);
+    if (bound.ends_with('.')) bound.pop_back();
+    return bound;
+  }
+
+  std::string_view prefix_;
   std::string text_;
 };
 
@@ -135,17 +170,78 @@ void WriteGateway(Exposition& out, const GatewayStatus& gateway) {
               gateway.bad_requests);
 }
 
+void WriteOutcomes(Exposition& out, const policy::TrafficStatus& traffic) {
+  out.Counter("requests_total", "Requests that were well-formed.", traffic.requests);
+  out.Begin("responses_total", "Requests that were answered, by status.", "counter");
+  for (size_t i = 0; i < std::size(traffic.by_status); ++i) {
+    if (traffic.by_status[i] == 0) continue;
+    out.Sample("responses_total", Concat("code=\"", i + 100, '"'),
+               std::to_string(traffic.by_status[i]));
+  }
+  out.Begin("requests_refused_total",
+            "Requests that were not carried, or whose answer is not the server's, by reason.",
+            "counter");
+  for (size_t i = 0; i < policy::kRefusalCount; ++i) {
+    const std::string_view reason = policy::RefusalName(static_cast<policy::Refusal>(i));
+    out.Sample("requests_refused_total", Concat("reason=\"", reason, '"'),
+               std::to_string(traffic.refused[i]));
+  }
+  out.Counter("clients_gone_total", "Clients that left before they had their answer.",
+              traffic.client_gone);
+  out.Counter("upstream_retries_total",
+              "Requests sent again because an idle connection to the server had closed.",
+              traffic.upstream_retries);
+  out.Counter("websockets_opened_total", "WebSockets opened.", traffic.websockets_opened);
+  out.Counter("received_bytes_total", "Bytes received from clients.", traffic.bytes_received);
+  out.Counter("sent_bytes_total", "Bytes sent to clients.", traffic.bytes_sent);
+}
+
+void WriteLoad(Exposition& out, const AgentStatus& status, const GatewayStatus& gateway) {
+  const policy::TrafficStatus& traffic = gateway.traffic;
+  out.Gauge("requests_in_flight", "Requests that are with the server, WebSockets included.",
+            traffic.in_flight);
+  out.Gauge("requests_queued", "Requests that wait for a place (--max-concurrency).",
+            traffic.queued);
+  out.Gauge("requests_held", "Requests that wait for the server to be ready (--hold-requests).",
+            traffic.held);
+  out.Gauge("websockets", "WebSockets that are open.", traffic.websockets);
+  out.Gauge("client_connections", "Connections of clients.", traffic.client_connections);
+  out.Gauge("upstream_connections", "Connections to the server.", traffic.upstream_connections);
+  out.Gauge("upstream_idle_connections", "Connections to the server that carry nothing now.",
+            traffic.upstream_idle);
+  out.Gauge("max_concurrency", "Requests that may be with the server at a time; 0: any number.",
+            status.max_concurrency);
+  out.Gauge("target_concurrency", "Requests in flight that autoscalers are to aim at; 0: not set.",
+            status.target_concurrency);
+  out.Gauge("gateway_threads", "Threads that carry requests.", gateway.threads);
+}
+
+std::string TrafficMetrics(const AgentStatus& status, const GatewayStatus& gateway) {
+  Exposition out("modal_");
+  WriteOutcomes(out, gateway.traffic);
+  WriteLoad(out, status, gateway);
+  out.Histogram("request_duration_seconds",
+                "From the first byte of a request to the last of its answer.",
+                gateway.traffic.latency);
+  out.Histogram("upstream_duration_seconds",
+                "From the sending of a request to the first byte of the server's answer.",
+                gateway.traffic.upstream_latency);
+  return out.Take();
+}
+
 }  // namespace
 
 std::string Metrics(const AgentStatus& status, const GatewayStatus* gateway, int64_t now_unix_ms) {
-  Exposition out;
+  Exposition out("modal_agent_");
   WriteBuild(out, status, now_unix_ms);
   WritePhases(out, status);
   WriteReadiness(out, status);
   WriteWorkload(out, status);
   WriteAgent(out, status);
   if (gateway) WriteGateway(out, *gateway);
-  return out.Take();
+  std::string text = out.Take();
+  if (gateway && gateway->carries) text += TrafficMetrics(status, *gateway);
+  return text;
 }
 
 }  // namespace modal::health

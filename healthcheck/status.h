@@ -47,9 +47,15 @@ struct AgentStatus {
   uint32_t restarts;
   char command[256];
 
-  uint16_t port;
+  uint16_t port;           // 0: the server is at none
   char listening[128];     // "0.0.0.0:8000", empty while it is not
   char waiting_note[512];  // while it waits: what was found instead
+
+  // The data plane; empty and 0 without.
+  char listen[64];     // "0.0.0.0:80"
+  char upstream[128];  // "127.0.0.1:8000", "unix:/run/app.sock"
+  uint32_t max_concurrency;
+  uint32_t target_concurrency;
 
   uint64_t checks;
   uint64_t check_failures;

@@ -1,7 +1,10 @@
 #include "healthcheck/status_json.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
+#include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -63,6 +66,49 @@ void Timeline(JsonWriter& json, const AgentStatus& status) {
   }
 }
 
+void Latency(JsonWriter& json, std::string_view key,
+             const policy::BasicHistogram<uint64_t>& histogram) {
+  json.Key(key).BeginObject();
+  Count(json, "count",
+        std::accumulate(std::begin(histogram.buckets), std::end(histogram.buckets), uint64_t{0}));
+  Count(json, "sum_us", histogram.sum_us);
+  json.EndObject();
+}
+
+// Reasons and statuses that have not occurred are left out.
+void Traffic(JsonWriter& json, const GatewayStatus& gateway) {
+  const policy::TrafficStatus& traffic = gateway.traffic;
+  json.BeginObject();
+  Count(json, "threads", gateway.threads);
+  Count(json, "requests", traffic.requests);
+  json.Key("by_status").BeginObject();
+  for (size_t i = 0; i < std::size(traffic.by_status); ++i) {
+    if (traffic.by_status[i] != 0) Count(json, std::to_string(i + 100), traffic.by_status[i]);
+  }
+  json.EndObject();
+  json.Key("refused").BeginObject();
+  for (size_t i = 0; i < policy::kRefusalCount; ++i) {
+    const std::string_view reason = policy::RefusalName(static_cast<policy::Refusal>(i));
+    if (traffic.refused[i] != 0) Count(json, reason, traffic.refused[i]);
+  }
+  json.EndObject();
+  Latency(json, "latency", traffic.latency);
+  Latency(json, "upstream_latency", traffic.upstream_latency);
+  Count(json, "client_gone", traffic.client_gone);
+  Count(json, "upstream_retries", traffic.upstream_retries);
+  Count(json, "websockets_opened", traffic.websockets_opened);
+  Count(json, "bytes_received", traffic.bytes_received);
+  Count(json, "bytes_sent", traffic.bytes_sent);
+  Count(json, "in_flight", traffic.in_flight);
+  Count(json, "queued", traffic.queued);
+  Count(json, "held", traffic.held);
+  Count(json, "websockets", traffic.websockets);
+  Count(json, "client_connections", traffic.client_connections);
+  Count(json, "upstream_connections", traffic.upstream_connections);
+  Count(json, "upstream_idle", traffic.upstream_idle);
+  json.EndObject();
+}
+
 void Gateway(JsonWriter& json, const GatewayStatus* gateway) {
   json.Key("gateway");
   if (!gateway) {
@@ -78,6 +124,7 @@ void Gateway(JsonWriter& json, const GatewayStatus* gateway) {
   Count(json, "connections_open", gateway->connections_open);
   Count(json, "requests", gateway->requests);
   Count(json, "bad_requests", gateway->bad_requests);
+  if (gateway->carries) Traffic(json.Key("traffic"), *gateway);
   json.EndObject();
 }
 
@@ -106,6 +153,10 @@ std::string StatusJson(const AgentStatus& status, const GatewayStatus* gateway) 
   json.Key("port").Number(status.port);
   json.Key("listening").String(Text(status.listening));
   json.Key("waiting_note").String(Text(status.waiting_note));
+  json.Key("listen").String(Text(status.listen));
+  json.Key("upstream").String(Text(status.upstream));
+  Count(json, "max_concurrency", status.max_concurrency);
+  Count(json, "target_concurrency", status.target_concurrency);
 
   Count(json, "checks", status.checks);
   Count(json, "check_failures", status.check_failures);

@@ -7,12 +7,14 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "agent/base/strings.h"
 
 namespace modal::lifecycle {
 namespace {
 
+using health::Carriage;
 using health::GatewayReply;
 using health::GatewayRequest;
 
@@ -26,7 +28,7 @@ constexpr Milliseconds kProbeSlack{1000};
 }  // namespace
 
 GatewayProcess::GatewayProcess(event::Loop& loop, Clock& clock, process::Launcher& launcher,
-                               ProcessTree& tree, Log& log, std::vector<UniqueFd> listeners,
+                               ProcessTree& tree, Log& log, Listeners listeners,
                                const BoardMapping& agent_board, std::string executable)
     : loop_(loop),
       clock_(clock),
@@ -66,23 +68,13 @@ Result<void> GatewayProcess::Launch(bool as_nobody) {
   if (!board) return std::move(board.error()).While("gateway");
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
 
-  process::LaunchSpec spec;
-  spec.executable = executable_;
-  spec.argv = {health::kGatewayArgv0, std::to_string(listeners_.size())};
-  spec.session = process::SessionMode::kNewSession;
+  process::LaunchSpec spec = Spec();
   if (null) spec.fds.push_back({null.get(), 0});
   spec.fds.push_back({theirs.get(), health::kGatewayChannelFd});
-  spec.fds.push_back({agent_board_.fd(), health::kGatewayAgentBoardFd});
   spec.fds.push_back({board->fd(), health::kGatewayOwnBoardFd});
-  for (size_t i = 0; i < listeners_.size(); ++i) {
-    spec.fds.push_back(
-        {listeners_[i].get(), health::kGatewayFirstListenerFd + static_cast<int>(i)});
-  }
-  if (as_nobody)
+  if (as_nobody) {
     spec.credentials = process::Credentials{kNobody, kNobody, {kNobody}, "nobody", "/"};
-  spec.capabilities = 0;
-  spec.no_new_privileges = true;
-  spec.parent_death_signal = SIGKILL;
+  }
 
   Result<std::unique_ptr<process::Process>> process =
       launcher_.Launch(spec, [this](ExitStatus status) { OnExit(status); });
@@ -99,13 +91,34 @@ Result<void> GatewayProcess::Launch(bool as_nobody) {
   board_ = std::make_unique<BoardReader<health::GatewayStatus>>(*std::move(board));
   started_ = clock_.Now();
   log_.Info("gateway.start", {{"pid", process_->pid()}});
+  SendCarriage();
   return {};
+}
+
+process::LaunchSpec GatewayProcess::Spec() const {
+  process::LaunchSpec spec;
+  spec.executable = executable_;
+  spec.argv = {health::kGatewayArgv0, std::to_string(listeners_.admin.size()),
+               std::to_string(listeners_.data.size())};
+  spec.session = process::SessionMode::kNewSession;
+  spec.fds.push_back({agent_board_.fd(), health::kGatewayAgentBoardFd});
+  spec.fds.push_back({config_.get(), health::kGatewayConfigFd});
+  spec.fds.push_back({access_log_.get(), health::kGatewayAccessLogFd});
+  int next = health::kGatewayFirstListenerFd;
+  for (const UniqueFd& listener : listeners_.admin) spec.fds.push_back({listener.get(), next++});
+  for (const UniqueFd& listener : listeners_.data) spec.fds.push_back({listener.get(), next++});
+  spec.capabilities = 0;
+  spec.no_new_privileges = true;
+  spec.parent_death_signal = SIGKILL;
+  return spec;
 }
 
 void GatewayProcess::Stop() {
   stopped_ = true;
   again_.reset();
   probes_.clear();
+  on_drained_ = nullptr;
+  drained_.reset();
   poller_.reset();
   channel_.Reset();
   if (process_) (void)process_->Signal(SIGKILL);
@@ -120,6 +133,7 @@ void GatewayProcess::OnExit(ExitStatus status) {
   channel_.Reset();
   if (stopped_) return;
   FailAll("the gateway ended with " + status.ToString());
+  DrainedSoon();
   if (clock_.Now() - started_ >= kStable) backoff_.Reset();
   StartAgainLater();
 }
@@ -139,6 +153,7 @@ void GatewayProcess::Probe(const std::string& address, uint16_t port, const std:
   probe.on_result = std::move(on_result);
 
   GatewayRequest request{};
+  request.kind = GatewayRequest::Kind::kProbe;
   request.id = id;
   request.timeout_ms = static_cast<uint32_t>(timeout.count());
   request.port = port;
@@ -147,12 +162,79 @@ void GatewayProcess::Probe(const std::string& address, uint16_t port, const std:
   std::string why;
   if (!channel_) {
     why = "the gateway is not running";
-  } else if (::send(channel_.get(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+  } else if (!Send(request)) {
     why = Concat("the gateway takes no request: ", ::strerror(errno));
   }
   const Milliseconds wait = why.empty() ? timeout + kProbeSlack : Milliseconds(0);
   if (why.empty()) why = Concat("no answer within ", timeout.count(), " ms");
   probe.timeout = clock_.After(wait, [this, id, why] { Finish(id, {0, why}); });
+}
+
+bool GatewayProcess::Send(const GatewayRequest& request) {
+  return ::send(channel_.get(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+void GatewayProcess::SetCarriage(Carriage carriage, std::function<void()> on_drained) {
+  if (stopped_) return;
+  carriage_ = carriage;
+  ++carriage_id_;
+  on_drained_ = std::move(on_drained);
+  drained_.reset();
+  SendCarriage();
+  // Nobody runs, so nothing is in flight.
+  if (!process_) DrainedSoon();
+}
+
+void GatewayProcess::SendCarriage() {
+  if (!channel_ || listeners_.data.empty()) return;
+  GatewayRequest request{};
+  request.kind = GatewayRequest::Kind::kCarriage;
+  request.id = carriage_id_;
+  request.carriage = carriage_;
+  if (Send(request)) return;
+  log_.Error("gateway.failed",
+             {{"message", Concat("the gateway takes no message: ", ::strerror(errno))}});
+}
+
+Result<void> GatewayProcess::Reconfigure(const DataPlane& data_plane) {
+  Result<UniqueFd> config = SealConfig(data_plane.config, data_plane.tokens);
+  if (!config) return std::move(config.error());
+  Result<UniqueFd> access_log = OpenAccessLog(data_plane.access_log);
+  if (!access_log) return std::move(access_log.error());
+  config_ = *std::move(config);
+  access_log_ = *std::move(access_log);
+  if (!channel_ || listeners_.data.empty()) return {};
+  return SendConfig();
+}
+
+Result<void> GatewayProcess::SendConfig() {
+  GatewayRequest request{};
+  request.kind = GatewayRequest::Kind::kConfig;
+  iovec bytes{&request, sizeof request};
+  const int descriptors[] = {config_.get(), access_log_.get()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)]{};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof descriptors);
+  std::memcpy(CMSG_DATA(header), descriptors, sizeof descriptors);
+  if (::sendmsg(channel_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return {};
+  return Error::FromErrno("the gateway takes no new settings", errno);
+}
+
+void GatewayProcess::Drained() {
+  drained_.reset();
+  const auto on_drained = std::exchange(on_drained_, nullptr);
+  if (on_drained) on_drained();
+}
+
+void GatewayProcess::DrainedSoon() {
+  if (on_drained_) drained_ = clock_.After(Milliseconds(0), [this] { Drained(); });
 }
 
 void GatewayProcess::OnReply() {
@@ -168,7 +250,15 @@ void GatewayProcess::OnReply() {
               {{"message", "a reply of the wrong size was dropped"}, {"bytes", size}});
     return;
   }
-  Finish(reply.id, {reply.status, std::string(BoardText(reply.error))});
+  switch (reply.kind) {
+    case GatewayReply::Kind::kProbe:
+      return Finish(reply.id, {reply.status, std::string(BoardText(reply.error))});
+    case GatewayReply::Kind::kDrained:
+      if (reply.id == carriage_id_) Drained();
+      return;
+  }
+  log_.Warn("gateway.garbage", {{"message", "a reply of an unknown kind was dropped"},
+                                {"kind", static_cast<uint32_t>(reply.kind)}});
 }
 
 void GatewayProcess::Finish(uint32_t id, const ProbeResult& result) {

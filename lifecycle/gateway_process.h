@@ -23,10 +23,15 @@ namespace modal::lifecycle {
 
 class GatewayProcess : public Gateway {
  public:
-  // `agent_board` is the supervisor's board, which the gateway reads; it outlives this object.
-  // `executable` is the path of the agent's own binary.
+  struct Listeners {
+    std::vector<UniqueFd> admin;
+    std::vector<UniqueFd> data;  // one for each thread
+  };
+
+  // Reconfigure() comes before Start(). `agent_board` is the supervisor's board, which the gateway
+  // reads; it outlives this object. `executable` is the path of the agent's own binary.
   GatewayProcess(event::Loop& loop, Clock& clock, process::Launcher& launcher, ProcessTree& tree,
-                 Log& log, std::vector<UniqueFd> listeners, const BoardMapping& agent_board,
+                 Log& log, Listeners listeners, const BoardMapping& agent_board,
                  std::string executable);
   ~GatewayProcess() override;
 
@@ -34,6 +39,8 @@ class GatewayProcess : public Gateway {
   void Stop() override;
   void Probe(const std::string& address, uint16_t port, const std::string& path,
              Milliseconds timeout, std::function<void(const ProbeResult&)> on_result) override;
+  void SetCarriage(health::Carriage carriage, std::function<void()> on_drained) override;
+  Result<void> Reconfigure(const DataPlane& data_plane) override;
   std::optional<health::GatewayStatus> status() const override;
   uint32_t restarts() const override { return restarts_; }
 
@@ -45,7 +52,14 @@ class GatewayProcess : public Gateway {
 
   Result<void> Launch(bool as_nobody);
   void OnExit(ExitStatus status);
+  process::LaunchSpec Spec() const;
+  // Whether the gateway has taken the message; if not, errno says why.
+  bool Send(const health::GatewayRequest& request);
+  void SendCarriage();
+  Result<void> SendConfig();
   void OnReply();
+  void Drained();
+  void DrainedSoon();
   void Finish(uint32_t id, const ProbeResult& result);
   void FailAll(const std::string& why);
   void StartAgainLater();
@@ -55,9 +69,15 @@ class GatewayProcess : public Gateway {
   process::Launcher& launcher_;
   ProcessTree& tree_;
   Log& log_;
-  std::vector<UniqueFd> listeners_;
+  Listeners listeners_;
   const BoardMapping& agent_board_;
   std::string executable_;
+
+  UniqueFd config_;
+  UniqueFd access_log_;
+  health::Carriage carriage_ = health::Carriage::kNotYet;
+  uint32_t carriage_id_ = 0;  // of the last SetCarriage()
+  std::function<void()> on_drained_;
 
   bool stopped_ = false;
   bool as_nobody_ = true;
@@ -71,6 +91,7 @@ class GatewayProcess : public Gateway {
   std::unordered_map<uint32_t, PendingProbe> probes_;
   std::unique_ptr<process::Process> process_;
   std::unique_ptr<Timer> again_;
+  std::unique_ptr<Timer> drained_;
 };
 
 }  // namespace modal::lifecycle

@@ -24,13 +24,17 @@ void HealthMonitor::Start() {
   next_ = clock_.After(options_.interval, [this] { Check(); });
 }
 
-void HealthMonitor::Check() {
+std::optional<std::string> HealthMonitor::Look() {
+  if (options_.instead_of_port) return options_.instead_of_port();
   // All local looks are taken each time: the accept queue compares with the look before.
   const std::optional<std::string> port =
-      health::CheckPortListens(table_, options_.port, options_.before, false);
+      health::CheckPortListens(table_, options_.port, options_.before, options_.loopback_is_enough);
   const std::optional<std::string> queue = accept_queue_.Check();
-  if (port) return Done(*port);
-  if (queue) return Done(*queue);
+  return port ? port : queue;
+}
+
+void HealthMonitor::Check() {
+  if (const std::optional<std::string> failure = Look()) return Done(*failure);
   if (options_.path.empty()) return Done("");
   gateway_->Probe(options_.address, options_.port, options_.path, options_.timeout,
                   [this, alive = alive_](const ProbeResult& result) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -24,7 +25,11 @@ class HealthMonitor {
     Milliseconds interval;
     Milliseconds timeout;
     uint32_t threshold;
-    std::set<uint64_t> before;  // listeners that do not count
+    std::set<uint64_t> before;        // listeners that do not count
+    bool loopback_is_enough = false;  // a gateway stands in front
+    // For a server that is at no port of this host: why nobody reaches it, if so. Empty: look at
+    // the port.
+    std::function<std::optional<std::string>()> instead_of_port = nullptr;
   };
   struct Report {
     uint64_t checks = 0;
@@ -44,6 +49,7 @@ class HealthMonitor {
 
  private:
   void Check();
+  std::optional<std::string> Look();
   void Done(const std::string& failure);
   void Failed(const std::string& failure);
 

@@ -9,6 +9,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/process/launcher.h"
+#include "lifecycle/data_plane.h"
 
 namespace modal::lifecycle {
 
@@ -24,9 +25,12 @@ struct Options {
   std::vector<std::string> command;  // empty: a hook starts the server, or we attach to one
 
   uint16_t port = 8000;
-  std::optional<ListenAddress> admin;  // empty: off
-  bool admin_is_default = true;        // nobody asked for it: a port that is taken is a warning
-  std::string control;                 // path of the control socket; empty: the first that works
+  std::optional<ListenAddress> admin;   // empty: off
+  bool admin_is_default = true;         // nobody asked for it: a port that is taken is a warning
+  std::optional<ListenAddress> listen;  // of the data plane; empty: off, clients reach the server
+  Upstream upstream;                    // with `listen` only
+  DataPlane data_plane;                 // with `listen` only
+  std::string control;                  // path of the control socket; empty: the first that works
 
   std::vector<std::string> on_enter;  // startup hooks: command lines for /bin/sh -c
   std::vector<std::string> on_exit;   // exit handlers

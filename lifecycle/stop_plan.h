@@ -15,8 +15,11 @@ struct StopPlan {
   Milliseconds drain_delay;   // from "not ready" to "no new request"
   Milliseconds drain_grace;   // for requests in flight
   Milliseconds stop_timeout;  // from SIGTERM to SIGKILL
+  // With a gateway in front of the server: for clients to be told, when the grace is over, or when
+  // the server has ended by itself.
+  Milliseconds cut{};
 
-  constexpr Milliseconds Longest() const { return drain_delay + drain_grace + stop_timeout; }
+  constexpr Milliseconds Longest() const { return drain_delay + drain_grace + cut + stop_timeout; }
 };
 
 constexpr StopPlan PlanStop(StopPlan wanted, std::optional<Milliseconds> budget) {
@@ -28,7 +31,8 @@ constexpr StopPlan PlanStop(StopPlan wanted, std::optional<Milliseconds> budget)
                                              static_cast<double>(budget->count()) /
                                              static_cast<double>(total.count())));
   };
-  return {scaled(wanted.drain_delay), scaled(wanted.drain_grace), scaled(wanted.stop_timeout)};
+  return {scaled(wanted.drain_delay), scaled(wanted.drain_grace), scaled(wanted.stop_timeout),
+          scaled(wanted.cut)};
 }
 
 }  // namespace modal::lifecycle

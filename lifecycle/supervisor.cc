@@ -15,6 +15,8 @@ namespace {
 // The workload's exec comes first: nothing that can wait competes with it for the CPU.
 constexpr Milliseconds kGatewayDelay{2};
 constexpr Milliseconds kStartupProbePause{50};
+// For the gateway to end what is in flight, after the grace.
+constexpr Milliseconds kCut{500};
 // A workload that has served this long has recovered: its next restart comes quickly again.
 constexpr Milliseconds kRecovered{30000};
 
@@ -56,8 +58,9 @@ Supervisor::Supervisor(Options options, Parts parts, bool terminal,
   SetBoardText(status_.command, ShellJoin(options_.command));
   status_.agent_pid = ::getpid();
   status_.started_unix_ms = UnixMilliseconds();
-  status_.port = options_.port;
+  status_.port = ServerPort();
   status_.failure_threshold = options_.health_threshold;
+  DescribeDataPlane();
 }
 
 Supervisor::~Supervisor() { *alive_ = false; }
@@ -65,8 +68,7 @@ Supervisor::~Supervisor() { *alive_ = false; }
 // Phases ------------------------------------------------------------------------------------------
 
 void Supervisor::Start() {
-  plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
-                   options_.stop_budget);
+  PlanTheStop();
   SetPhase(Phase::kStartupHooks);
   Enter(Phase::kStartupHooks, Phase::kStartupHooks);
 }
@@ -97,6 +99,7 @@ void Supervisor::SetPhase(Phase phase) {
     if (status_.ready_ms < 0) status_.ready_ms = SinceStart();
   }
   Publish();
+  CarryAsIn(phase);
 }
 
 void Supervisor::Enter(Phase phase, Phase from) {
@@ -148,17 +151,34 @@ bool Supervisor::TakeBaseline() {
                 kExitAgentError);
     return false;
   }
-  for (const health::ListeningSocket& socket : *listeners) {
-    before_.insert(socket.inode);
-    if (socket.local.port != options_.port) continue;
-    StopBecause("modal-agent",
-                Concat("port ", options_.port, " is already taken: something listens on ",
-                       socket.local.ToString(),
-                       " since before the start; end it, or choose another port with --port"),
-                kExitAgentError);
-    return false;
+  const std::optional<std::string> taken = FindTaken(*listeners);
+  for (const health::ListeningSocket& socket : *listeners) before_.insert(socket.inode);
+  if (!taken) return true;
+  StopBecause("modal-agent", *taken, kExitAgentError);
+  return false;
+}
+
+// Somebody who is where the server is to be.
+std::optional<std::string> Supervisor::FindTaken(
+    const std::vector<health::ListeningSocket>& listeners) {
+  const Upstream& upstream = options_.upstream;
+  if (Carries() && upstream.kind == Upstream::Kind::kUnixSocket) {
+    if (health::CheckUnixListens(upstream.path)) return std::nullopt;
+    return Concat(upstream.ToString(), " is already taken: something listens there since before ",
+                  "the start; end it, or choose another path with --upstream");
   }
-  return true;
+  const uint16_t port = ServerPort();
+  for (const health::ListeningSocket& socket : listeners) {
+    if (port == 0 || socket.local.port != port) continue;
+    // Our own --listen may have the same port of another address.
+    if (Carries() && parts_.own_listeners.count(socket.inode) != 0) continue;
+    const bool by_upstream = Carries() && !upstream.is_default;
+    return Concat("port ", port, " is already taken: something listens on ",
+                  socket.local.ToString(),
+                  " since before the start; end it, or choose another port with ",
+                  by_upstream ? "--upstream" : "--port");
+  }
+  return std::nullopt;
 }
 
 void Supervisor::OnHooksDone(const HookRunner::Outcome& outcome) {
@@ -222,10 +242,23 @@ void Supervisor::StartGatewaySoon() {
 }
 
 void Supervisor::EnterWaitingForPort() {
-  // A gateway of ours in front would make a loopback listener enough.
-  health::PortWait::Options options{options_.port, false, before_};
-  health::SocketOwners& owners = attached_ ? anybody_ : parts_.owners;
   ++port_waits_;
+  if (!Carries()) return WaitForPort();
+  switch (options_.upstream.kind) {
+    case Upstream::Kind::kPort:
+      return WaitForPort();
+    case Upstream::Kind::kUnixSocket:
+      return WaitForUnixSocket();
+    case Upstream::Kind::kElsewhere:
+      // Nobody in here can see whether it listens.
+      probe_address_ = options_.upstream.address;
+      return OnServerFound(options_.upstream.ToString());
+  }
+}
+
+void Supervisor::WaitForPort() {
+  health::PortWait::Options options{ServerPort(), Carries(), before_};
+  health::SocketOwners& owners = attached_ ? anybody_ : parts_.owners;
   port_wait_ = std::make_unique<health::PortWait>(
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
@@ -236,9 +269,20 @@ void Supervisor::EnterWaitingForPort() {
   port_wait_->Start();
 }
 
+void Supervisor::WaitForUnixSocket() {
+  unix_wait_ = std::make_unique<health::UnixWait>(
+      parts_.clock, options_.upstream.path, [this] { OnServerFound(options_.upstream.ToString()); },
+      [this](const std::string& note) { SetNote(LogLevel::kInfo, note); });
+  unix_wait_->Start();
+}
+
 void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
-  const std::string address = verdict.socket.local.ToString();
   probe_address_ = ProbeAddress(verdict.socket.local, verdict.v6_only);
+  FollowServer();
+  OnServerFound(verdict.socket.local.ToString());
+}
+
+void Supervisor::OnServerFound(const std::string& address) {
   SetBoardText(status_.listening, address);
   parts_.log.Info("port.open", {{"address", address}, {"ms", SinceStart()}});
   if (options_.health_path.empty()) return Fire(Trigger::kPortOpen);
@@ -247,8 +291,7 @@ void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
 }
 
 void Supervisor::ProbeUntilHealthy() {
-  parts_.gateway->Probe(probe_address_, options_.port, options_.health_path,
-                        options_.health_timeout,
+  parts_.gateway->Probe(probe_address_, ServerPort(), options_.health_path, options_.health_timeout,
                         [this, alive = alive_, wait = port_waits_](const ProbeResult& result) {
                           if (*alive && wait == port_waits_) OnStartupProbe(result);
                         });
@@ -277,9 +320,10 @@ void Supervisor::SetNote(LogLevel level, const std::string& note) {
 void Supervisor::OnStartupTimeout() {
   std::string why = Concat("not ready within ", options_.startup_timeout.count(), " ms");
   if (port_wait_) port_wait_->LookNow();
+  if (unix_wait_) unix_wait_->LookNow();
   if (status_.phase == Phase::kServing) return;  // it opened this very moment
   const std::string_view note = BoardText(status_.waiting_note);
-  why += note.empty() ? Concat(": nothing listens on port ", options_.port) : Concat(": ", note);
+  why += note.empty() ? Concat(": nothing listens on port ", ServerPort()) : Concat(": ", note);
   if (terminal_) {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
@@ -298,16 +342,25 @@ void Supervisor::EnterServing() {
   parts_.log.Info("lifecycle.ready",
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
   Retire(std::move(port_wait_));
+  Retire(std::move(unix_wait_));
   StartHealthMonitor();
 }
 
 void Supervisor::StartHealthMonitor() {
   Retire(std::move(health_monitor_));
+  HealthMonitor::Options options{ServerPort(),
+                                 probe_address_,
+                                 options_.health_path,
+                                 options_.health_interval,
+                                 options_.health_timeout,
+                                 options_.health_threshold,
+                                 before_,
+                                 Carries()};
+  if (Carries() && options_.upstream.kind != Upstream::Kind::kPort) {
+    options.instead_of_port = [this] { return CheckListens(); };
+  }
   health_monitor_ = std::make_unique<HealthMonitor>(
-      parts_.clock, parts_.log, parts_.table, parts_.gateway,
-      HealthMonitor::Options{options_.port, probe_address_, options_.health_path,
-                             options_.health_interval, options_.health_timeout,
-                             options_.health_threshold, before_},
+      parts_.clock, parts_.log, parts_.table, parts_.gateway, std::move(options),
       [this, checks = status_.checks,
        failures = status_.check_failures](const HealthMonitor::Report& report) {
         status_.checks = checks + report.checks;
@@ -334,10 +387,14 @@ void Supervisor::OnUnhealthy(const std::string& why) {
 }
 
 void Supervisor::RequestDrain() {
-  if (!status_.drain_requested) parts_.log.Info("lifecycle.drain_requested", {});
+  if (status_.drain_requested) return;
+  parts_.log.Info("lifecycle.drain_requested", {});
   status_.drain_requested = true;
   status_.ready = false;
   Publish();
+  if (!Carries()) return;
+  if (options_.drain_delay.count() == 0) return RefuseRequests();
+  refuse_ = parts_.clock.After(options_.drain_delay, [this] { RefuseRequests(); });
 }
 
 Result<void> Supervisor::Reload() {
@@ -346,6 +403,11 @@ Result<void> Supervisor::Reload() {
     parts_.log.Error("config.reload_failed",
                      {{"message", fresh.error().message() + "; the old settings stay in force"}});
     return std::move(fresh.error());
+  }
+  if (Result<void> reconfigured = ReconfigureGateway(*fresh); !reconfigured) {
+    parts_.log.Error("config.reload_failed", {{"message", reconfigured.error().message() +
+                                                              "; the old settings stay in force"}});
+    return reconfigured;
   }
   const auto checks = [](const Options& options) {
     return std::tie(options.health_path, options.health_interval, options.health_timeout,
@@ -368,15 +430,131 @@ Result<void> Supervisor::Reload() {
   if (!parts_.gateway) options_.health_path.clear();
   status_.failure_threshold = options_.health_threshold;
   if (!stop_announced_) {
-    plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
-                     options_.stop_budget);
+    PlanTheStop();
   }
   parts_.log.Info("config.reloaded", {});
+  NameWhatWaits(*fresh);
   // A reload that changes nothing about the checks neither puts them off nor forgets failures.
   const bool other_checks = checks(options_) != checks(old);
   if (status_.phase == Phase::kServing && other_checks) StartHealthMonitor();
   Publish();
   return {};
+}
+
+// The data plane ----------------------------------------------------------------------------------
+
+uint16_t Supervisor::ServerPort() const {
+  if (!Carries()) return options_.port;
+  return options_.upstream.kind == Upstream::Kind::kUnixSocket ? uint16_t{0}
+                                                               : options_.upstream.port;
+}
+
+// Nothing if the server still listens, as far as anybody in here can tell.
+std::optional<std::string> Supervisor::CheckListens() {
+  if (Carries() && options_.upstream.kind == Upstream::Kind::kElsewhere) return std::nullopt;
+  if (Carries() && options_.upstream.kind == Upstream::Kind::kUnixSocket) {
+    return health::CheckUnixListens(options_.upstream.path);
+  }
+  return health::CheckPortListens(parts_.table, ServerPort(), before_, Carries());
+}
+
+void Supervisor::CarryAsIn(Phase phase) {
+  using health::Carriage;
+  switch (phase) {
+    case Phase::kServing:
+      return SetCarriage(refuses_ ? Carriage::kDraining : Carriage::kServing);
+    case Phase::kDraining:
+      return;  // after the delay; GatewayDrain knows
+    case Phase::kStopping:
+      if (!drained_) SetCarriage(Carriage::kDraining);
+      return;
+    case Phase::kStopped:
+      return;
+    default:
+      return SetCarriage(refuses_ ? Carriage::kDraining : Carriage::kNotYet);
+  }
+}
+
+void Supervisor::SetCarriage(health::Carriage carriage) {
+  if (!Carries() || carriage == carriage_) return;
+  carriage_ = carriage;
+  parts_.gateway->SetCarriage(carriage, nullptr);
+}
+
+void Supervisor::RefuseRequests() {
+  refuses_ = true;
+  CarryAsIn(status_.phase);
+}
+
+// Nobody chose the upstream: it is wherever the server listens, be that on [::1] alone.
+void Supervisor::FollowServer() {
+  Upstream& upstream = options_.upstream;
+  if (!Carries() || !upstream.is_default || upstream.address == probe_address_) return;
+  upstream.address = probe_address_;
+  SetUpstream(upstream, options_.data_plane.config);
+  DescribeDataPlane();
+  const Result<void> told = parts_.gateway->Reconfigure(options_.data_plane);
+  if (!told) parts_.log.Error("gateway.failed", {{"message", told.error().message()}});
+}
+
+void Supervisor::DescribeDataPlane() {
+  if (!Carries()) return;
+  const Upstream listen{.address = options_.listen->address, .port = options_.listen->port};
+  SetBoardText(status_.listen, listen.ToString());
+  SetBoardText(status_.upstream, options_.upstream.ToString());
+  status_.max_concurrency = options_.data_plane.config.max_concurrency;
+  status_.target_concurrency = options_.data_plane.config.target_concurrency;
+}
+
+// Everything but what a running gateway cannot change.
+Result<void> Supervisor::ReconfigureGateway(const Options& fresh) {
+  if (!Carries() || !fresh.listen) return {};
+  DataPlane wanted = fresh.data_plane;
+  wanted.config.threads = options_.data_plane.config.threads;
+  SetUpstream(options_.upstream, wanted.config);
+  if (Result<void> told = parts_.gateway->Reconfigure(wanted); !told) return told;
+  options_.data_plane = std::move(wanted);
+  DescribeDataPlane();
+  return {};
+}
+
+void Supervisor::NameWhatWaits(const Options& fresh) {
+  const auto place = [](const Options& options) {
+    return options.listen ? std::pair(options.listen->address, options.listen->port)
+                          : std::pair(std::string(), uint16_t{0});
+  };
+  // The address of one that nobody chose is found anew at each start.
+  const auto upstream = [](const Options& options) {
+    return options.upstream.is_default ? Concat("--port ", options.upstream.port)
+                                       : options.upstream.ToString();
+  };
+  std::vector<std::string> names;
+  if (place(fresh) != place(options_)) names.emplace_back("listen");
+  if (fresh.listen && options_.listen) {
+    if (upstream(fresh) != upstream(options_)) names.emplace_back("upstream");
+    if (fresh.data_plane.config.threads != options_.data_plane.config.threads) {
+      names.emplace_back("gateway-threads");
+    }
+  }
+  if (names.empty()) return;
+  parts_.log.Warn(
+      "config.waits",
+      {{"message", Concat("changed settings wait for the next start: ", Join(names, ", "))}});
+}
+
+// Answers of a server that has ended by itself may still be on their way to clients.
+void Supervisor::OnEverybodyGone() {
+  const bool gateway_gone = !Carries() || gateway_stopped_;
+  if (drained_ || gateway_gone) return Fire(Trigger::kAllGone);
+  last_words_ = parts_.clock.After(plan_.cut, [this] { Fire(Trigger::kAllGone); });
+  parts_.gateway->SetCarriage(health::Carriage::kDraining, [this, alive = alive_] {
+    if (*alive && status_.phase == Phase::kStopping) Fire(Trigger::kAllGone);
+  });
+}
+
+void Supervisor::StopGateway() {
+  gateway_stopped_ = true;
+  if (parts_.gateway) parts_.gateway->Stop();
 }
 
 // The workload ------------------------------------------------------------------------------------
@@ -420,8 +598,7 @@ bool Supervisor::HasDaemonised() {
   // What a hook has left running is not the workload's.
   if (!workload_status_->ok() || !parts_.tree.AnythingLeftOutside(hook_sessions_)) return false;
   // While it starts, whoever is left may still open the port; later it must be holding it.
-  return status_.phase == Phase::kWaitingForPort ||
-         !health::CheckPortListens(parts_.table, options_.port, before_, false);
+  return status_.phase == Phase::kWaitingForPort || !CheckListens();
 }
 
 void Supervisor::OnChildrenCollected() {
@@ -448,6 +625,7 @@ void Supervisor::OnChildrenCollected() {
 void Supervisor::RestartWorkload() {
   // What is left of the workload goes first.
   Retire(std::move(port_wait_));
+  Retire(std::move(unix_wait_));
   Retire(std::move(health_monitor_));
   startup_probe_.reset();
   SetBoardText(status_.listening, "");
@@ -517,11 +695,17 @@ void Supervisor::StopBecause(const std::string& by, const std::string& reason, i
   }
 }
 
+void Supervisor::PlanTheStop() {
+  plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout,
+                    Carries() ? kCut : Milliseconds(0)},
+                   options_.stop_budget);
+}
+
 void Supervisor::AnnounceStop() {
   if (stop_announced_) return;
   stop_announced_ = true;
   const bool drains = status_.phase == Phase::kDraining;
-  const Milliseconds longest = drains ? plan_.Longest() : plan_.stop_timeout;
+  const Milliseconds longest = drains ? plan_.Longest() : plan_.stop_timeout + plan_.cut;
   status_.stop_longest_ms = static_cast<int32_t>(longest.count());
   parts_.log.Info("lifecycle.stop", {{"by", BoardText(status_.stop_by)},
                                      {"reason", BoardText(status_.stop_reason)},
@@ -532,6 +716,19 @@ void Supervisor::AnnounceStop() {
 void Supervisor::EnterDraining() {
   AnnounceStop();
   Retire(std::move(health_monitor_));
+  if (Carries()) {
+    const bool refuses_already = carriage_ == health::Carriage::kDraining;
+    gateway_drain_ = std::make_unique<GatewayDrain>(
+        parts_.clock, parts_.log, *parts_.gateway,
+        GatewayDrain::Options{refuses_already ? Milliseconds(0) : plan_.drain_delay,
+                              plan_.drain_grace, plan_.cut},
+        [this] {
+          drained_ = true;
+          Fire(Trigger::kDrained);
+        });
+    gateway_drain_->Begin();
+    return Publish();
+  }
   drain_ = std::make_unique<Drain>(
       parts_.clock, parts_.log, Drain::Options{plan_.drain_delay, plan_.drain_grace},
       [this]() -> size_t {
@@ -561,14 +758,17 @@ std::vector<Hook> Supervisor::HooksOf(const std::string& folder,
 
 void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
-  if (parts_.gateway && !parts_.tree.CanTellApart()) parts_.gateway->Stop();
+  if (!parts_.tree.CanTellApart()) StopGateway();
   if (enter_hooks_) {
     NoteHookSessions();
     enter_hooks_->Cancel();
   }
   Retire(std::move(port_wait_));
+  Retire(std::move(unix_wait_));
   Retire(std::move(health_monitor_));
   Retire(std::move(drain_));
+  Retire(std::move(gateway_drain_));
+  refuse_.reset();
   startup_timeout_.reset();
   startup_probe_.reset();
   gateway_start_.reset();
@@ -587,23 +787,22 @@ void Supervisor::EnterStopping(Phase from) {
                                                  shutdown_->ExitHandlersDone();
                                                });
   }
-  shutdown_ = std::make_unique<Shutdown>(
-      parts_.clock, parts_.log, parts_.tree, exit_hooks_.get(),
-      Shutdown::Options{plan_.stop_timeout, options_.stop_signal, workload_session_,
-                        [this] {
-                          if (parts_.gateway) parts_.gateway->Stop();
-                        }},
-      [this] { Fire(Trigger::kAllGone); });
+  shutdown_ =
+      std::make_unique<Shutdown>(parts_.clock, parts_.log, parts_.tree, exit_hooks_.get(),
+                                 Shutdown::Options{plan_.stop_timeout, options_.stop_signal,
+                                                   workload_session_, [this] { StopGateway(); }},
+                                 [this] { OnEverybodyGone(); });
   shutdown_->Begin();
 }
 
 void Supervisor::EnterStopped() {
   // A workload that ended together with everything else may still have its exit to tell.
   workload_exit_.reset();
+  last_words_.reset();
   const int code = FinalExitCode();
   status_.exit_code = code;
   Publish();
-  if (parts_.gateway) parts_.gateway->Stop();
+  StopGateway();
   parts_.log.Info("agent.exit", {{"code", code},
                                  {"by", BoardText(status_.stop_by)},
                                  {"reason", BoardText(status_.stop_reason)},
@@ -641,6 +840,9 @@ int64_t Supervisor::SinceStart() const {
 const health::AgentStatus& Supervisor::status() {
   parts_.count(status_);
   status_.updated_ms = SinceStart();
+  if (gateway_drain_) {
+    status_.connections_draining = static_cast<uint32_t>(InFlight(*parts_.gateway));
+  }
   return status_;
 }
 

@@ -1,6 +1,8 @@
 // Carries a container from its start to its stop: decides by the phase table what comes next, and
 // has the parts do it (hooks, workload, port wait, health checks, drain, shutdown).
 //
+// With --listen the gateway is told at each step how to meet requests (health::Carriage).
+//
 // Lives on the loop. Start() is called once; OnSignal() and OnChildrenCollected() bring what the
 // kernel says. `on_finished` runs once, from the loop, with the exit code: nothing is left then but
 // the gateway, which is told to end. All parts outlive the supervisor.
@@ -19,9 +21,11 @@
 #include "healthcheck/port_wait.h"
 #include "healthcheck/socket_table.h"
 #include "healthcheck/status.h"
+#include "healthcheck/unix_wait.h"
 #include "lifecycle/backoff.h"
 #include "lifecycle/drain.h"
 #include "lifecycle/gateway.h"
+#include "lifecycle/gateway_drain.h"
 #include "lifecycle/health_monitor.h"
 #include "lifecycle/hook_runner.h"
 #include "lifecycle/options.h"
@@ -86,16 +90,35 @@ class Supervisor {
 
   // The start.
   bool TakeBaseline();
+  std::optional<std::string> FindTaken(const std::vector<health::ListeningSocket>& listeners);
   void StartStartupTimeout();
   void StartGatewaySoon();
   void NoteHookSessions();
   void OnHooksDone(const HookRunner::Outcome& outcome);
   void LaunchWorkload();
   void OnStartupTimeout();
+  void WaitForPort();
+  void WaitForUnixSocket();
   void OnPortOpen(const health::PortVerdict& verdict);
+  void OnServerFound(const std::string& address);
   void ProbeUntilHealthy();
   void OnStartupProbe(const ProbeResult& result);
   void SetNote(LogLevel level, const std::string& note);
+
+  // The data plane.
+  bool Carries() const { return parts_.gateway && options_.listen; }
+  // The port at which the server is; 0: at none of this host's.
+  uint16_t ServerPort() const;
+  std::optional<std::string> CheckListens();
+  void SetCarriage(health::Carriage carriage);
+  void CarryAsIn(Phase phase);
+  void RefuseRequests();
+  void FollowServer();
+  void DescribeDataPlane();
+  Result<void> ReconfigureGateway(const Options& fresh);
+  void NameWhatWaits(const Options& fresh);
+  void OnEverybodyGone();
+  void StopGateway();
 
   // The workload.
   void OnWorkloadExit(ExitStatus status);
@@ -110,6 +133,7 @@ class Supervisor {
 
   // The stop.
   void Terminate(const event::SignalEvent& signal);
+  void PlanTheStop();
   void StopBecause(const std::string& by, const std::string& reason, int exit_code);
   void AnnounceStop();
   int FinalExitCode() const;
@@ -145,6 +169,10 @@ class Supervisor {
   pid_t workload_session_ = 0;  // stays after its leader has gone
   std::vector<pid_t> hook_sessions_;
   std::string probe_address_ = "127.0.0.1";
+  health::Carriage carriage_ = health::Carriage::kNotYet;
+  bool refuses_ = false;  // `modal-agent drain`, and its delay is over
+  bool gateway_stopped_ = false;
+  bool drained_ = false;     // nothing was in flight when the workload was told to stop
   uint32_t port_waits_ = 0;  // answers to probes of an earlier wait are not about this workload
   StopPlan plan_{};
   std::set<uint64_t> before_;       // listeners that stood before we started anything
@@ -156,8 +184,10 @@ class Supervisor {
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;
+  std::unique_ptr<health::UnixWait> unix_wait_;
   std::unique_ptr<HealthMonitor> health_monitor_;
   std::unique_ptr<Drain> drain_;
+  std::unique_ptr<GatewayDrain> gateway_drain_;
   std::unique_ptr<HookRunner> exit_hooks_;
   std::unique_ptr<Shutdown> shutdown_;
 
@@ -166,6 +196,8 @@ class Supervisor {
   std::unique_ptr<Timer> startup_probe_;
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;
+  std::unique_ptr<Timer> refuse_;
+  std::unique_ptr<Timer> last_words_;
   std::unique_ptr<Timer> retire_;
   std::vector<std::shared_ptr<void>> retired_;
   std::shared_ptr<bool> alive_;

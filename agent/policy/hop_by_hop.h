@@ -5,13 +5,14 @@
 //   if (options.overflowed()) ...                      // 400 or 502
 //   for (const auto& header : headers) {
 //     const HeaderKind kind = KindOf(header.name);
-//     if (Passes(kind, header.name, header.value, options)) ... copy it
+//     if (Passes(kind, header.name, header.value, options, Direction::kRequest)) ... copy it
 //   }
 //
 // Never copied: Connection and what it names, Keep-Alive, Proxy-*, Proxy (which would be HTTP_PROXY
 // in a CGI program), Upgrade, HTTP2-Settings, Transfer-Encoding, TE other than `trailers`,
-// Modal-Key and Modal-Secret. Nor what the caller writes itself (WrittenByUs()): Content-Length,
-// Expect, and the names of request and client.
+// Modal-Key and Modal-Secret. Nor Content-Length: framing is the caller's. Nor what the caller
+// writes into requests itself (WrittenByUs()): Expect, and the names of request and client; from
+// answers these are copied.
 //
 // `Connection` cannot take away what is meant for the far end. Whatever it says, these stay:
 // everything that KindOf() knows (Host, Content-Length, X-Forwarded-*, X-Request-Id, traceparent
@@ -53,8 +54,7 @@ enum class HeaderKind : uint8_t {
 // `name` in any case.
 HeaderKind KindOf(std::string_view name);
 
-// Headers that the caller replaces by its own: they are not copied from requests. From answers they
-// are, but for Content-Length, which goes with the framing.
+// Headers of a request in whose place the caller writes its own.
 bool WrittenByUs(HeaderKind kind);
 
 // What the Connection headers of one message say. The names are views into the headers.

@@ -122,6 +122,34 @@ TEST_CASE("the status of a waiting agent says what was found instead") {
   CHECK(Contains(TableOf(status), "server        none of ours\n"));
 }
 
+TEST_CASE("the status of a data plane is short") {
+  health::AgentStatus status = Serving();
+  SetBoardText(status.listen, "0.0.0.0:80");
+  SetBoardText(status.upstream, "127.0.0.1:8000");
+  health::GatewayStatus gateway{};
+  const auto table = [&] { return *StatusTable(health::StatusJson(status, &gateway), 0); };
+  CHECK(Contains(table(), "listen        0.0.0.0:80 -> 127.0.0.1:8000\n"));
+  CHECK_FALSE(Contains(table(), "requests "));
+  gateway.carries = 1;
+  gateway.traffic.requests = 120;
+  CHECK(Contains(table(), "requests      0 in flight, 120 so far\n"));
+  gateway.traffic.in_flight = 4;
+  gateway.traffic.queued = 1;
+  gateway.traffic.websockets = 2;
+  gateway.traffic.refused[static_cast<size_t>(policy::Refusal::kNotReady)] = 1;
+  gateway.traffic.refused[static_cast<size_t>(policy::Refusal::kRateLimited)] = 2;
+  CHECK(Contains(table(),
+                 "requests      4 in flight (1 queued, 2 websockets), 120 so far; "
+                 "refused: 3 (rate_limited 2, not_ready 1)\n"));
+}
+
+TEST_CASE("a server at no port is said by its socket") {
+  health::AgentStatus status = Serving();
+  status.port = 0;
+  SetBoardText(status.listening, "unix:/run/app.sock");
+  CHECK(Contains(TableOf(status), "port          at unix:/run/app.sock\n"));
+}
+
 TEST_CASE("a command's name cannot write control sequences to the terminal") {
   health::AgentStatus status = Serving();
   SetBoardText(status.command, "./x\x1b]0;title\x07\n\x1b[2J");

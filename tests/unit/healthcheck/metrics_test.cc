@@ -50,6 +50,37 @@ GatewayStatus BusyGateway() {
   return gateway;
 }
 
+// A gateway with a data plane that has seen everything.
+GatewayStatus CarryingGateway() {
+  GatewayStatus gateway = BusyGateway();
+  gateway.carries = 1;
+  gateway.threads = 2;
+  policy::TrafficStatus& traffic = gateway.traffic;
+  traffic.requests = 1'000;
+  traffic.by_status[200 - 100] = 900;
+  traffic.by_status[599 - 100] = 1;
+  traffic.refused[static_cast<size_t>(policy::Refusal::kRateLimited)] = 40;
+  traffic.client_gone = 2;
+  traffic.upstream_retries = 3;
+  traffic.websockets_opened = 4;
+  traffic.bytes_received = 5'000'000'000;
+  traffic.bytes_sent = 6'000'000'000;
+  traffic.in_flight = 7;
+  traffic.queued = 8;
+  traffic.held = 9;
+  traffic.websockets = 10;
+  traffic.client_connections = 11;
+  traffic.upstream_connections = 12;
+  traffic.upstream_idle = 13;
+  traffic.latency.buckets[0] = 5;
+  traffic.latency.buckets[9] = 3;
+  traffic.latency.buckets[policy::kLatencyBounds.size()] = 2;
+  traffic.latency.sum_us = 123'004'567;
+  traffic.upstream_latency.buckets[1] = 1;
+  traffic.upstream_latency.sum_us = 999;
+  return gateway;
+}
+
 std::vector<std::string> LinesOf(const std::string& text) {
   std::vector<std::string> lines = Split(text, '\n');
   REQUIRE(lines.back().empty());
@@ -150,6 +181,59 @@ TEST_CASE("every metric has its help and its type, each once and before its samp
   }
 }
 
+TEST_CASE("the data plane is counted by status and by reason, and told as gauges") {
+  AgentStatus status = ServingStatus();
+  status.max_concurrency = 50;
+  status.target_concurrency = 40;
+  const GatewayStatus gateway = CarryingGateway();
+  auto samples = Samples(Metrics(status, &gateway, 1'700'000'060'300));
+  CHECK(samples["modal_requests_total"] == "1000");
+  CHECK(samples["modal_responses_total{code=\"200\"}"] == "900");
+  CHECK(samples["modal_responses_total{code=\"599\"}"] == "1");
+  CHECK(samples.count("modal_responses_total{code=\"404\"}") == 0);
+  CHECK(samples["modal_requests_refused_total{reason=\"rate_limited\"}"] == "40");
+  CHECK(samples["modal_requests_refused_total{reason=\"not_ready\"}"] == "0");
+  CHECK(samples["modal_clients_gone_total"] == "2");
+  CHECK(samples["modal_upstream_retries_total"] == "3");
+  CHECK(samples["modal_websockets_opened_total"] == "4");
+  CHECK(samples["modal_received_bytes_total"] == "5000000000");
+  CHECK(samples["modal_sent_bytes_total"] == "6000000000");
+  CHECK(samples["modal_requests_in_flight"] == "7");
+  CHECK(samples["modal_requests_queued"] == "8");
+  CHECK(samples["modal_requests_held"] == "9");
+  CHECK(samples["modal_websockets"] == "10");
+  CHECK(samples["modal_client_connections"] == "11");
+  CHECK(samples["modal_upstream_connections"] == "12");
+  CHECK(samples["modal_upstream_idle_connections"] == "13");
+  CHECK(samples["modal_max_concurrency"] == "50");
+  CHECK(samples["modal_target_concurrency"] == "40");
+  CHECK(samples["modal_gateway_threads"] == "2");
+}
+
+TEST_CASE("the buckets of a histogram hold everything below their bound") {
+  const GatewayStatus gateway = CarryingGateway();
+  auto samples = Samples(Metrics(ServingStatus(), &gateway, 1'700'000'060'300));
+  const auto bucket = [&samples](const std::string& bound) {
+    return samples["modal_request_duration_seconds_bucket{le=\"" + bound + "\"}"];
+  };
+  CHECK(bucket("0.0005") == "5");
+  CHECK(bucket("0.25") == "5");
+  CHECK(bucket("0.5") == "8");
+  CHECK(bucket("60") == "8");
+  CHECK(bucket("+Inf") == "10");
+  CHECK(samples["modal_request_duration_seconds_sum"] == "123.004567");
+  CHECK(samples["modal_request_duration_seconds_count"] == "10");
+  CHECK(samples["modal_upstream_duration_seconds_sum"] == "0.000999");
+  CHECK(samples["modal_upstream_duration_seconds_count"] == "1");
+}
+
+TEST_CASE("without a data plane there is nothing about one") {
+  const GatewayStatus gateway = BusyGateway();
+  const std::string text = Metrics(ServingStatus(), &gateway, 1'700'000'060'300);
+  CHECK(text.find("modal_requests_total") == std::string::npos);
+  CHECK(text.find("duration_seconds") == std::string::npos);
+}
+
 TEST_CASE("nothing on a board can break out of its line") {
   AgentStatus status = ServingStatus();
   SetBoardText(status.version, "1\"} 7\nmodal_agent_ready 0\\\xff");
@@ -169,8 +253,10 @@ TEST_CASE("Prometheus' own checker finds nothing to say about the metrics") {
     return;
   }
   const GatewayStatus gateway = BusyGateway();
+  const GatewayStatus carrying = CarryingGateway();
   for (const AgentStatus& status : {NewAgentStatus(), ServingStatus()}) {
-    for (const GatewayStatus* seen : {static_cast<const GatewayStatus*>(nullptr), &gateway}) {
+    for (const GatewayStatus* seen :
+         {static_cast<const GatewayStatus*>(nullptr), &gateway, &carrying}) {
       const std::string text = Metrics(status, seen, 1'700'000'060'300);
       FILE* promtool = ::popen("promtool check metrics", "w");
       REQUIRE(promtool != nullptr);

@@ -136,6 +136,41 @@ TEST_CASE("the gateway's counters stand in an object of their own") {
                                                                {"bad_requests", 1}}));
 }
 
+TEST_CASE("the data plane says where it stands, and what it has carried") {
+  AgentStatus status = NewAgentStatus();
+  CHECK(Parsed(status)["listen"] == "");
+  SetBoardText(status.listen, "0.0.0.0:80");
+  SetBoardText(status.upstream, "127.0.0.1:8000");
+  status.max_concurrency = 50;
+  status.target_concurrency = 40;
+  GatewayStatus gateway{};
+  gateway.carries = 1;
+  gateway.threads = 2;
+  policy::TrafficStatus& traffic = gateway.traffic;
+  traffic.requests = 30;
+  traffic.by_status[404 - 100] = 6;
+  traffic.refused[static_cast<size_t>(policy::Refusal::kDraining)] = 5;
+  traffic.latency.buckets[0] = 4;
+  traffic.latency.buckets[16] = 3;
+  traffic.latency.sum_us = 77;
+  traffic.in_flight = 8;
+
+  const Json json = Parsed(status, &gateway);
+  CHECK(json["listen"] == "0.0.0.0:80");
+  CHECK(json["upstream"] == "127.0.0.1:8000");
+  CHECK(json["max_concurrency"] == 50);
+  CHECK(json["target_concurrency"] == 40);
+  const Json& seen = json["gateway"]["traffic"];
+  CHECK(seen["threads"] == 2);
+  CHECK(seen["requests"] == 30);
+  CHECK(seen["by_status"] == Json({{"404", 6}}));
+  CHECK(seen["refused"] == Json({{"draining", 5}}));
+  CHECK(seen["latency"] == Json({{"count", 7}, {"sum_us", 77}}));
+  CHECK(seen["upstream_latency"] == Json({{"count", 0}, {"sum_us", 0}}));
+  CHECK(seen["in_flight"] == 8);
+  CHECK(seen["queued"] == 0);
+}
+
 TEST_CASE("numbers of a gateway that lies are cut to what JSON readers take") {
   GatewayStatus gateway{};
   gateway.requests = std::numeric_limits<uint64_t>::max();

@@ -29,7 +29,8 @@ void World::Start() {
                           [this](const health::AgentStatus& now) { published = now; },
                           [this] { return last_orphan; },
                           [](health::AgentStatus& now) { now.orphans_reaped = 77; },
-                          [this] { return reload; }};
+                          [this] { return reload; },
+                          own_listeners};
   supervisor = std::make_unique<Supervisor>(options, std::move(parts), terminal, [this](int code) {
     CHECK_FALSE(exit_code);
     exit_code = code;

@@ -8,6 +8,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,7 @@ struct World {
   test::FakeSocketOwners owners;
   test::FakeGateway gateway;
   bool has_gateway = false;
+  std::set<uint64_t> own_listeners;
   bool terminal = false;
   Options options;
   ExitStatus last_orphan;

@@ -50,11 +50,13 @@ TEST_CASE("a tokens file has keys, hashes and environments, comments and empty l
   CHECK(std::equal(secret.begin(), secret.end(), (*records)[2].secret_sha256));
 }
 
-TEST_CASE("the last line may lack its newline, and lines may end as in Windows") {
+TEST_CASE(
+    "the last line may lack its newline, and lines may end, and the file begin, as in Windows") {
   std::string text = LineOf("a", "s");
   text.pop_back();
   CHECK(ErrorOf(text).empty());
   CHECK(ErrorOf(text + "\r\n" + LineOf("b", "s")).empty());
+  CHECK(TableOf("\xef\xbb\xbf" + text).Check("a", "s", "") == TokenVerdict::kGood);
 }
 
 TEST_CASE("a bad line is refused with its number and what to write, and is not quoted") {

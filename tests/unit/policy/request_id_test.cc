@@ -49,6 +49,7 @@ TEST_CASE("a traceparent of a later version may say more, and ff is none") {
   CHECK_FALSE(IsTraceParent(With(0, "cc") + ".what"));
   CHECK_FALSE(IsTraceParent(With(0, "cc") + "-a\r\nb"));
   CHECK_FALSE(IsTraceParent(With(0, "ff")));
+  CHECK_FALSE(IsTraceParent(With(0, "cc") + "-a,b"));  // two, joined
   CHECK_FALSE(IsTraceParent(With(0, "CC")));
 }
 

@@ -158,6 +158,31 @@ TEST_CASE("the longest waiter is served first, on whichever thread, but for a li
   }
 }
 
+TEST_CASE("when the first of a queue has gone, the next one's arrival counts") {
+  Places places(1, 4, 2);
+  Admission a(places, 0), b(places, 1);
+  Waiter held, early, middle, late;
+  a.Arrive(held, kStart);
+  b.Arrive(early, kStart);
+  a.Arrive(middle, kStart + 5s);
+  b.Arrive(late, kStart + 10s);
+  SUBCASE("with a place") {
+    a.Leave();
+    CHECK(a.NextTurn().wake == 1u);
+    CHECK(b.NextTurn().entered == &early);
+    b.Leave();
+  }
+  SUBCASE("without one") {
+    b.Abandon(early);
+    a.Leave();
+  }
+  CHECK(b.NextTurn().wake == 0u);
+  CHECK(a.NextTurn().entered == &middle);
+  a.Leave();
+  CHECK(a.NextTurn().wake == 1u);
+  CHECK(b.NextTurn().entered == &late);
+}
+
 TEST_CASE("limits can be changed while there are waiters") {
   Places places(1, 3, 1);
   Admission door(places, 0);

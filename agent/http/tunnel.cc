@@ -57,7 +57,7 @@ void Tunnel::Start() {
   client_.stream->Listen(client_);
   server_.stream->Listen(server_);
   for (Flow* flow : {&up_, &down_}) Follow(*flow, std::exchange(flow->head, {}));
-  SettleAfterCall();
+  Settle();
 }
 
 void Tunnel::CloseGently(uint16_t code, Milliseconds at_most) {
@@ -67,7 +67,7 @@ void Tunnel::CloseGently(uint16_t code, Milliseconds at_most) {
   limit_ = Limit::kTotal;
   SetTimer(at_most);
   if (protocol_ == Protocol::kWebSocket) BeginClosing(code);
-  SettleAfterCall();
+  Settle();
 }
 
 size_t Tunnel::held() const {
@@ -232,11 +232,13 @@ void Tunnel::BeginClosing(uint16_t code) {
   for (Flow* flow : {&up_, &down_}) {
     if (flow->state != Flow::State::kOpen) continue;
     flow->state = Flow::State::kFinishing;
+    // What has ended may have ended in a frame's head.
     if (flow->reader->at_boundary() && !flow->ended) PutClose(*flow);
   }
 }
 
-// Everything that follows from what has changed.
+// Everything that follows from what has changed. It is over only after something was read, an end
+// or an error: so from the loop, and never from inside a call.
 void Tunnel::Settle() {
   if (over_) return;
   ShutIfDone(up_);
@@ -247,12 +249,6 @@ void Tunnel::Settle() {
   if (is_over(up_) && is_over(down_)) return Finish();
   UpdateWaits();
   UpdateLimit();
-}
-
-// The same, from inside a call: the observer hears of the end at the next turn.
-void Tunnel::SettleAfterCall() {
-  Settle();
-  if (over_) SetTimer(Milliseconds(0));
 }
 
 void Tunnel::ShutIfDone(Flow& flow) {

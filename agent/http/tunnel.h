@@ -150,7 +150,6 @@ class Tunnel {
   void Fail(TunnelEnd end, uint16_t code);
   void BeginClosing(uint16_t code);
   void Settle();
-  void SettleAfterCall();
   void ShutIfDone(Flow& flow);
   void UpdateWaits();
   void UpdateLimit();

@@ -397,7 +397,6 @@ TEST_CASE("who does not end after the closing handshake is cut, and has had all"
   Fixture f(Protocol::kWebSocket);
   f.client.Send(FromClient(kClose, ""));
   f.server.Send(FromServer(kClose, ""));
-  f.server.ShutdownWrite();
   f.Run();
   f.clock.Advance(9999ms);
   CHECK_FALSE(f.end);
@@ -500,7 +499,7 @@ TEST_CASE("a frame against the rules is closed with 1002 to both sides") {
 
 TEST_CASE("a close frame waits for the end of the frame that is being sent") {
   const std::string frame = FromServer(kBinary, Data(500), false);
-  for (size_t cut = 4; cut < frame.size(); cut += 31) {
+  for (size_t cut = 4; cut + 5 < frame.size(); cut += 31) {
     for (const std::string_view then : {"the rest", "an end", "nothing"}) {
       Fixture f(Protocol::kWebSocket);
       f.server.Send(frame.substr(0, cut));
@@ -511,7 +510,10 @@ TEST_CASE("a close frame waits for the end of the frame that is being sent") {
       CHECK(f.server.received() == kTooBigToServer);
       CHECK(f.server.at_end());
       if (then == "the rest") {
-        f.server.Send(frame.substr(cut) + FromServer(kContinuation, "never seen"));
+        f.server.Send(frame.substr(cut, 5));
+        f.Run();
+        CHECK(f.client.received() == frame.substr(0, cut + 5));
+        f.server.Send(frame.substr(cut + 5) + FromServer(kContinuation, "never seen"));
         f.Run();
         CHECK(f.client.received() == frame + kTooBigToClient);
         CHECK(f.client.at_end());
@@ -537,9 +539,41 @@ TEST_CASE("a close frame that does not go out in time ends in a reset") {
   f.client.Send(FromServer(kBinary, "not masked"));
   f.Run();
   CHECK(f.client.received() == kBadToClient.substr(0, 5));
-  f.clock.Advance(2s);
+  // What comes is thrown away in the meantime.
+  f.server.Send(Data(100'000));
+  f.Run();
+  CHECK(f.server.unread() == 0);
+  f.clock.Advance(1999ms);
+  CHECK_FALSE(f.end);
+  f.clock.Advance(1ms);
   CHECK(f.client.reset());
   CHECK(f.end == TunnelEnd::kBadFrame);
+}
+
+TEST_CASE("an end in a frame's head that has not gone out yet gets no close frame behind it") {
+  const std::string begun = FromServer(kBinary, Data(300)).substr(0, 3);
+  Fixture f(Protocol::kWebSocket);
+  f.client.TakeOnly(0);
+  f.server.Send(begun);
+  f.server.ShutdownWrite();
+  f.Run();
+  f.client.Send(FromServer(kBinary, "not masked"));
+  f.Run();
+  CHECK(f.server.received() == kBadToServer);
+  f.client.TakeOnly(100);
+  f.Run();
+  CHECK(f.client.received() == begun);
+  CHECK(f.client.at_end());
+}
+
+TEST_CASE("closing gently does not give more time to what is being closed for a reason") {
+  Fixture f(Protocol::kWebSocket);
+  f.client.Send(FromClient(kBinary, Data(kLimit + 1)));
+  f.Run();
+  f.tunnel->CloseGently(http::kCloseGoingAway, 1h);
+  f.clock.Advance(2s);
+  CHECK(f.client.received() == kTooBigToClient);
+  CHECK(f.end == TunnelEnd::kTooBig);
 }
 
 TEST_CASE("closed gently: both sides get 1001, may answer, and end") {

@@ -1,6 +1,7 @@
 #include "agent/http/tunnel.h"
 
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 
 #include <array>
 #include <memory>
@@ -9,8 +10,10 @@
 #include <string_view>
 #include <utility>
 
+#include "agent/event/uv_clock.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_stream.h"
+#include "tests/support/tcp_client.h"
 
 using namespace modal;
 using namespace std::chrono_literals;
@@ -697,4 +700,100 @@ TEST_CASE("the limit and its neighbours, in every cut") {
       CHECK(f.client.received() == (size <= kLimit ? "" : kTooBigToClient));
     }
   }
+}
+
+// ---- Over TCP ----
+
+namespace {
+
+// Two connections with a tunnel between them; `client` and `server` are the far ends.
+struct OverTcp : http::TunnelObserver {
+  OverTcp()
+      : listening(*event::ListenOn(*event::SocketAddress::Parse("127.0.0.1", 0))),
+        client(*event::BoundAddress(listening.get())),
+        near_client(Accept()),
+        server(*event::BoundAddress(listening.get())),
+        tunnel(context, *this, Protocol::kOpaque, {std::move(near_client), ""}, {Accept(), ""}) {
+    tunnel.Start();
+  }
+  std::unique_ptr<event::Stream> Accept() {
+    UniqueFd fd(::accept4(listening.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    return *event::SocketStream::Open(loop, std::move(fd));
+  }
+  void OnMoved(TunnelSide, size_t size) override { moved += size; }
+  void OnOver(TunnelEnd how) override { end = how; }
+
+  event::Loop loop;
+  event::UvClock clock{loop};
+  std::array<char, 65536> scratch;
+  http::TunnelContext context{clock, scratch, Random, kLimit, 2s, 10s};
+  size_t moved = 0;
+  std::optional<TunnelEnd> end;
+  UniqueFd listening;
+  test::TcpClient client;
+  std::unique_ptr<event::Stream> near_client;
+  test::TcpClient server;
+  Tunnel tunnel;
+};
+
+}  // namespace
+
+TEST_CASE("over TCP: more than all buffers hold goes both ways, and the ends follow") {
+  OverTcp t;
+  const std::string piece = Data(32 * 1024);
+  std::string all;
+  for (int i = 0; i < 500; ++i) {
+    all += piece;
+    t.client.Send(piece);
+    t.server.Send(piece);
+    test::RunUntil(t.loop, [&] {
+      return t.server.received().size() == all.size() && t.client.received().size() == all.size();
+    });
+  }
+  CHECK(t.server.received() == all);
+  CHECK(t.client.received() == all);
+  CHECK(t.moved == 2 * all.size());
+  t.client.ShutdownWrite();
+  test::RunUntil(t.loop, [&] { return t.server.at_end(); });
+  CHECK_FALSE(t.server.reset());
+  CHECK_FALSE(t.end);
+  t.server.Send("last words");
+  t.server.ShutdownWrite();
+  test::RunUntil(t.loop, [&] { return t.end && t.client.at_end(); });
+  CHECK(t.client.received() == all + "last words");
+  CHECK_FALSE(t.client.reset());
+  CHECK(t.end == TunnelEnd::kEnded);
+}
+
+TEST_CASE("over TCP: a slow receiver gets all, and the sender waits for it") {
+  OverTcp t;
+  const std::string piece = Data(256 * 1024);
+  // Fills every buffer on the way, until nothing moves.
+  size_t sent = 0;
+  for (int quiet = 0; quiet < 100;) {
+    const ssize_t size = ::send(t.client.fd(), piece.data() + sent % piece.size(),
+                                piece.size() - sent % piece.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (size > 0) sent += static_cast<size_t>(size);
+    const size_t before = t.moved;
+    t.loop.RunOnce();
+    quiet = size > 0 || t.moved != before ? 0 : quiet + 1;
+    CHECK(t.tunnel.held() <= Tunnel::kHighWater);
+  }
+  t.client.ShutdownWrite();
+  test::RunUntil(t.loop, [&] { return t.server.at_end(); });
+  REQUIRE(t.server.received().size() == sent);
+  size_t same = 0;
+  while (same < sent && t.server.received()[same] == piece[same % piece.size()]) ++same;
+  CHECK(same == sent);
+  CHECK_FALSE(t.server.reset());
+}
+
+TEST_CASE("over TCP: a reset is passed on as a reset, after what came before it") {
+  OverTcp t;
+  t.server.Send("half an answ");
+  test::RunUntil(t.loop, [&] { return t.client.received() == "half an answ"; });
+  t.server.Break();
+  test::RunUntil(t.loop, [&] { return t.end && t.client.at_end(); });
+  CHECK(t.client.reset());
+  CHECK(t.end == TunnelEnd::kBroken);
 }

@@ -86,7 +86,6 @@ void Tunnel::OnReady(TunnelSide side, event::Poller::Ready ready) {
 }
 
 void Tunnel::OnTimer() {
-  if (over_) return TellOver();
   if (limit_ == Limit::kProgress && moved_) return SetTimer(context_.end_time);
   Cut();
   TellOver();

@@ -1,12 +1,20 @@
 #include "agent/gateway_probes.h"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "agent/base/status_board.h"
 
 namespace modal {
+namespace {
+
+constexpr size_t kMostDescriptors = 4;
+
+}  // namespace
 
 using health::GatewayReply;
 using health::GatewayRequest;
@@ -27,14 +35,34 @@ Result<std::unique_ptr<GatewayProbes>> GatewayProbes::Start(event::Loop& loop, C
 
 void GatewayProbes::OnReadable() {
   GatewayRequest request;
-  const ssize_t size = ::recv(channel_.get(), &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
+  iovec piece{&request, sizeof request};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostDescriptors * sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t size =
+      ::recvmsg(channel_.get(), &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (size <= 0) {
     poller_->WaitFor(false, false);
     on_closed_();
     return;
   }
-  if (size == static_cast<ssize_t>(sizeof request)) Begin(request);
+  Descriptors descriptors;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
+      int fd = -1;
+      std::memcpy(&fd, reinterpret_cast<const char*>(header) + at, sizeof fd);
+      descriptors.emplace_back(fd);
+    }
+  }
+  if (size != static_cast<ssize_t>(sizeof request)) return;
+  if (request.kind == GatewayRequest::Kind::kProbe) return Begin(request);
+  if (on_order_) on_order_(request, std::move(descriptors));
 }
 
 void GatewayProbes::Begin(const GatewayRequest& request) {
@@ -55,12 +83,16 @@ void GatewayProbes::Finish(uint64_t number, uint32_t id, const http::ProbeResult
   probes_.erase(number);
 }
 
-// A supervisor that reads no replies keeps the time of its probes itself: nothing is kept for it.
 void GatewayProbes::Reply(uint32_t id, const http::ProbeResult& result) {
   GatewayReply reply{};
+  reply.kind = GatewayReply::Kind::kProbe;
   reply.id = id;
   reply.status = result.status;
   SetBoardText(reply.error, result.error);
+  Send(reply);
+}
+
+void GatewayProbes::Send(const GatewayReply& reply) {
   (void)::send(channel_.get(), &reply, sizeof reply, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 

@@ -1,15 +1,17 @@
-// Makes the HTTP requests of health checks on behalf of the supervisor: each GatewayRequest on the
-// channel is answered with one GatewayReply, as soon as the result is known.
+// The gateway's end of the channel to the supervisor. Makes the HTTP requests of health checks on
+// its behalf: each kProbe is answered with one GatewayReply, as soon as the result is known. Other
+// requests are handed on.
 //
-// At most kMostAtOnce run at a time; a request beyond that is answered at once with an error.
-// Messages of the wrong size are dropped. `on_closed` runs once, from the loop, when the other end
-// has gone; it must not destroy the GatewayProbes. Loop and clock outlive it.
+// At most kMostAtOnce probes run at a time; a request beyond that is answered at once with an
+// error. Messages of the wrong size are dropped. `on_closed` runs once, from the loop, when the
+// other end has gone; it must not destroy the GatewayProbes. Loop and clock outlive it.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
@@ -30,6 +32,15 @@ class GatewayProbes {
                                                       UniqueFd channel,
                                                       std::function<void()> on_closed);
 
+  // Descriptors that came with a request.
+  using Descriptors = std::vector<UniqueFd>;
+  // Hears of all requests that are no probes. May be set before the loop runs.
+  void set_on_order(std::function<void(const health::GatewayRequest&, Descriptors)> on_order) {
+    on_order_ = std::move(on_order);
+  }
+  // A supervisor that reads no replies misses some: nothing is kept for it.
+  void Send(const health::GatewayReply& reply);
+
   size_t running() const { return probes_.size(); }
 
  private:
@@ -48,6 +59,7 @@ class GatewayProbes {
   Clock& clock_;
   UniqueFd channel_;
   std::function<void()> on_closed_;
+  std::function<void(const health::GatewayRequest&, Descriptors)> on_order_;
   std::unique_ptr<event::Poller> poller_;
   uint64_t last_number_ = 0;
   std::map<uint64_t, std::unique_ptr<http::Probe>> probes_;

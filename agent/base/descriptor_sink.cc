@@ -28,7 +28,8 @@ bool IsForNow(int error) {
 
 }  // namespace
 
-DescriptorSink::DescriptorSink(int fd) : fd_(fd), way_(Way::kNoWait) {
+DescriptorSink::DescriptorSink(int fd, bool may_open)
+    : fd_(fd), may_open_(may_open), way_(Way::kNoWait) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) {
     way_ = Way::kBroken;
@@ -84,7 +85,7 @@ size_t DescriptorSink::TryWrite(std::string_view bytes) {
     } else if (size < 0 && errno == EINTR) {
       continue;
     } else if (size < 0 && way_ == Way::kNoWait && (errno == EOPNOTSUPP || errno == ENOSYS)) {
-      own_ = OpenAnew(fd_);
+      if (may_open_) own_ = OpenAnew(fd_);
       way_ = own_ ? Way::kOwnDescription : Way::kPoll;
     } else if (size < 0 && !IsForNow(errno)) {
       // The reader is gone (EPIPE, EIO): nothing that is written will ever be read.

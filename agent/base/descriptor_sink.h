@@ -23,7 +23,8 @@ class DescriptorSink : public LogSink {
  public:
   static constexpr size_t kMostKept = 64 * 1024;
 
-  explicit DescriptorSink(int fd);  // not owned
+  // `fd` is not owned. Where no file may be opened (a sealed process), a full pipe costs a poll(2).
+  explicit DescriptorSink(int fd, bool may_open = true);
 
   void Write(std::string_view line) override;
   void Flush();
@@ -40,6 +41,7 @@ class DescriptorSink : public LogSink {
   ssize_t WriteOnce(std::string_view bytes);
 
   int fd_;
+  bool may_open_;
   Way way_;
   UniqueFd own_;
   std::string kept_;

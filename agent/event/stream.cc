@@ -1,8 +1,12 @@
 #include "agent/event/stream.h"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include <array>
 #include <cerrno>
+
+#include "agent/base/check.h"
 
 namespace modal::event {
 namespace {
@@ -58,6 +62,23 @@ IoResult SocketStream::Read(std::span<char> buffer) {
 IoResult SocketStream::Write(std::string_view data) {
   for (;;) {
     const ssize_t size = ::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL);
+    if (size > 0) return {IoResult::Kind::kDone, static_cast<size_t>(size)};
+    if (size == 0) return {IoResult::Kind::kAgain};
+    if (errno != EINTR) return Failed(errno);
+  }
+}
+
+IoResult SocketStream::Write(std::span<const std::string_view> pieces) {
+  std::array<iovec, kMostPieces> parts;
+  MODAL_CHECK(pieces.size() <= parts.size());
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    parts[i] = {const_cast<char*>(pieces[i].data()), pieces[i].size()};
+  }
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = pieces.size();
+  for (;;) {
+    const ssize_t size = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
     if (size > 0) return {IoResult::Kind::kDone, static_cast<size_t>(size)};
     if (size == 0) return {IoResult::Kind::kAgain};
     if (errno != EINTR) return Failed(errno);

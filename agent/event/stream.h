@@ -49,6 +49,10 @@ class Stream {
 
   virtual IoResult Read(std::span<char> buffer) = 0;
   virtual IoResult Write(std::string_view data) = 0;
+  // The same for several pieces one after the other, at most kMostPieces, not all empty; `size` is
+  // what was taken of all.
+  static constexpr size_t kMostPieces = 4;
+  virtual IoResult Write(std::span<const std::string_view> pieces) = 0;
 
   // Nothing more will be written; the other end sees the end, and may still send.
   virtual void ShutdownWrite() = 0;
@@ -67,6 +71,7 @@ class SocketStream : public Stream {
   void WaitFor(bool readable, bool writable) override;
   IoResult Read(std::span<char> buffer) override;
   IoResult Write(std::string_view data) override;
+  IoResult Write(std::span<const std::string_view> pieces) override;
   void ShutdownWrite() override;
   void Close() override;
   void Reset() override;

@@ -26,6 +26,20 @@ void Deadlines::Clear(Entry& entry) {
   if (waiting_ == 0) timer_.reset();
 }
 
+void Deadlines::SetDuration(size_t kind, Milliseconds duration) {
+  List& list = lists_[kind];
+  if (list.duration == duration) return;
+  size_t count = 0;
+  for (const Entry* entry = list.first; entry != nullptr; entry = entry->after_) ++count;
+  if (list.duration.count() > 0) waiting_ -= count;
+  list.duration = duration;
+  if (duration.count() > 0) {
+    waiting_ += count;
+    if (list.first != nullptr) Arm(list.first->since_ + duration);
+  }
+  if (waiting_ == 0) timer_.reset();
+}
+
 Deadlines::Entry* Deadlines::Oldest(size_t kind, Milliseconds at_least) const {
   Entry* entry = lists_[kind].first;
   if (entry == nullptr || clock_.Now() - entry->since_ < at_least) return nullptr;

@@ -44,6 +44,8 @@ class Deadlines {
   // `entry` starts to wait now, for this and nothing else.
   void Set(Entry& entry, size_t kind);
   void Clear(Entry& entry);
+  // From now on, those that are waiting already included.
+  void SetDuration(size_t kind, Milliseconds duration);
   static std::optional<size_t> KindOf(const Entry& entry) { return entry.kind_; }
 
   // The entry that has been waiting longest for this kind of thing, if any has, for `at_least` that

@@ -18,6 +18,12 @@ void Exchange::Inform(int status, std::span<const Header> headers) {
   connection_->Inform(status, headers);
 }
 void Exchange::Abort() { connection_->Abort(); }
+void Exchange::Cork() { connection_->Cork(); }
+void Exchange::Uncork() { connection_->Uncork(); }
+DetachedConnection Exchange::SwitchProtocols(std::string_view lines) {
+  return connection_->SwitchProtocols(lines);
+}
+const event::SocketAddress& Exchange::peer() const { return connection_->peer(); }
 void Exchange::PauseBody() { connection_->PauseBody(); }
 void Exchange::ResumeBody() { connection_->ResumeBody(); }
 

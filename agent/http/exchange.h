@@ -14,11 +14,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "agent/event/listener.h"
+#include "agent/event/stream.h"
 #include "agent/http/message.h"
 
 namespace modal::http {
@@ -29,10 +32,21 @@ class ServerConnection;
 // The head of an answer that is streamed.
 struct ResponseHead {
   int status = 200;
-  std::span<const Header> headers =
-      {};  // neither Content-Length nor Transfer-Encoding nor Connection
-  std::optional<uint64_t> content_length =
-      {};  // unknown: chunked, or until the end of the connection
+  std::string_view reason = {};  // empty: the usual one
+  // Neither Content-Length nor Transfer-Encoding nor Connection.
+  std::span<const Header> headers = {};
+  // More of them as they go on the wire, "Name: value\r\n" each: known to be well-formed.
+  std::string_view lines = {};
+  bool has_date = false;  // there is a Date among them
+  // Unknown: chunked, or until the end of the connection.
+  std::optional<uint64_t> content_length = {};
+};
+
+// A connection that has been taken from the server, which knows nothing of it any more.
+struct DetachedConnection {
+  std::unique_ptr<event::Stream> stream;
+  std::string unread;  // came after the request
+  std::string unsent;  // the client has not taken it yet; goes before anything else
 };
 
 class Exchange {
@@ -42,6 +56,8 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   const Request& request() const { return request_; }
+  // Where the client is.
+  const event::SocketAddress& peer() const;
 
   // The whole answer at once.
   void Send(const Response& response);
@@ -53,10 +69,18 @@ class Exchange {
   void Begin(const ResponseHead& head);
   bool Write(std::string_view data);
   void End(std::span<const Header> trailers = {});
+  // From now on what is written waits for Uncork() or the end of the answer, so that small pieces
+  // go out together; more than the high-water mark is not kept waiting.
+  void Cork();
+  void Uncork();
   // An interim answer (103) before Begin(). Not sent to HTTP/1.0.
   void Inform(int status, std::span<const Header> headers);
   // Cuts the connection.
   void Abort();
+  // "101 Switching Protocols" with these header lines has been answered: the connection is the
+  // caller's, with the answer in front of what is unsent. Only for a request without a body, after
+  // OnHead(). Like the others this ends the Exchange.
+  DetachedConnection SwitchProtocols(std::string_view lines);
 
   void PauseBody();
   void ResumeBody();
@@ -87,6 +111,8 @@ class ExchangeHandler {
   virtual void OnRequestEnd(Exchange& exchange) = 0;
   virtual void OnDrained(Exchange& exchange) = 0;
   virtual void OnGone(Exchange& exchange) = 0;
+  // A client was answered this status without the handler, for what it did wrong.
+  virtual void OnRefused(int /*status*/) {}
 };
 
 }  // namespace modal::http

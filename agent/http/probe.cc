@@ -1,8 +1,5 @@
 #include "agent/http/probe.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -11,6 +8,7 @@
 #include <utility>
 
 #include "agent/base/strings.h"
+#include "agent/event/connect.h"
 #include "agent/event/stream.h"
 #include "agent/http/status_reader.h"
 
@@ -58,13 +56,10 @@ class Probe::Impl final : private event::StreamListener {
       return Error("the path must start with '/' and have no space or control character in it");
     }
     request_ = RequestText(path, address->port());
-    UniqueFd fd(::socket(address->get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!fd) return Error::FromErrno("socket", errno);
-    if (::connect(fd.get(), address->get(), address->size()) != 0 && errno != EINPROGRESS) {
-      return Error::FromErrno("connect", errno);
-    }
+    Result<UniqueFd> fd = event::StartConnect(*address);
+    if (!fd) return std::move(fd.error());
     Result<std::unique_ptr<event::SocketStream>> stream =
-        event::SocketStream::Open(loop, std::move(fd));
+        event::SocketStream::Open(loop, *std::move(fd));
     if (!stream) return std::move(stream.error());
     stream_ = *std::move(stream);
     stream_->Listen(*this);
@@ -81,9 +76,7 @@ class Probe::Impl final : private event::StreamListener {
   // An error, or nothing; it is over once there is a status.
   std::optional<std::string> Advance() {
     if (state_ == State::kConnecting) {
-      int code = 0;
-      socklen_t size = sizeof code;
-      ::getsockopt(stream_->fd(), SOL_SOCKET, SO_ERROR, &code, &size);
+      const int code = event::ConnectOutcome(stream_->fd());
       if (code != 0) return ErrnoText("connect", code);
       state_ = State::kSending;
     }

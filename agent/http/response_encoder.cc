@@ -30,11 +30,15 @@ void AppendNumber(std::string& out, uint64_t value, int base = 10) {
   out.append(digits.data(), end);
 }
 
-void AppendStatusLine(std::string& out, int status) {
+void AppendStatusLine(std::string& out, int status, std::string_view reason = {}) {
+  if (status == 200 && (reason.empty() || reason == "OK")) {
+    out += "HTTP/1.1 200 OK\r\n";
+    return;
+  }
   out += "HTTP/1.1 ";
   AppendNumber(out, static_cast<uint64_t>(status));
   out += ' ';
-  out += StatusText(status);
+  out += reason.empty() ? StatusText(status) : reason;
   out += "\r\n";
 }
 
@@ -58,8 +62,9 @@ BodyFraming ChooseFraming(const Request& request, int status, bool length_is_kno
 }
 
 void AppendHead(std::string& out, const AnswerHead& head) {
-  AppendStatusLine(out, head.status);
+  AppendStatusLine(out, head.status, head.reason);
   AppendHeaders(out, head.headers);
+  out += head.lines;
   if (head.framing == BodyFraming::kChunked) out += "Transfer-Encoding: chunked\r\n";
   const bool tells_length = head.status >= 200 && head.status != 204 && head.status != 304;
   if (head.length && tells_length) {
@@ -84,8 +89,13 @@ void AppendInterimHead(std::string& out, int status, std::span<const Header> hea
 
 void AppendChunk(std::string& out, std::string_view data) {
   if (data.empty()) return;  // an empty chunk would be the last
-  AppendNumber(out, data.size(), 16);
-  out.append("\r\n").append(data).append("\r\n");
+  AppendChunkLine(out, data.size());
+  out.append(data).append("\r\n");
+}
+
+void AppendChunkLine(std::string& out, size_t size) {
+  AppendNumber(out, size, 16);
+  out += "\r\n";
 }
 
 void AppendLastChunk(std::string& out, std::span<const Header> trailers) {

@@ -27,8 +27,10 @@ BodyFraming ChooseFraming(const Request& request, int status, bool length_is_kno
 
 struct AnswerHead {
   int status = 200;
+  std::string_view reason;  // empty: the usual one
   std::span<const Header> headers;
-  std::string_view date;  // empty: no Date
+  std::string_view lines;  // more headers, ready: "Name: value\r\n" each
+  std::string_view date;   // empty: no Date
   BodyFraming framing = BodyFraming::kNone;
   // Content-Length: with kLength the length; with kNone the length that the body of a GET would
   // have had, where that is to be told.
@@ -44,6 +46,8 @@ void AppendHead(std::string& out, const AnswerHead& head);
 // 100, 103: a head that another answer follows.
 void AppendInterimHead(std::string& out, int status, std::span<const Header> headers);
 
+// The line in front of a chunk; CRLF ends it.
+void AppendChunkLine(std::string& out, size_t size);
 void AppendChunk(std::string& out, std::string_view data);  // nothing if `data` is empty
 void AppendLastChunk(std::string& out, std::span<const Header> trailers);
 

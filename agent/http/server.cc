@@ -50,7 +50,7 @@ class Server::Impl final : public event::Acceptor::Owner, public ServerConnectio
   const ServerStats& stats() const { return context_.stats; }
 
  private:
-  void OnConnection(UniqueFd fd, const event::SocketAddress&) override {
+  void OnConnection(UniqueFd fd, const event::SocketAddress& peer) override {
     ++context_.stats.connections_accepted;
     if (context_.stats.connections_open >= context_.options.max_connections && !MakeRoom()) {
       return Shed(std::move(fd));
@@ -61,7 +61,8 @@ class Server::Impl final : public event::Acceptor::Owner, public ServerConnectio
       ++context_.stats.connections_refused;
       return;
     }
-    connections_.push_back(std::make_unique<ServerConnection>(context_, *this, *std::move(stream)));
+    connections_.push_back(
+        std::make_unique<ServerConnection>(context_, *this, *std::move(stream), peer));
     connections_.back()->index = connections_.size() - 1;
   }
 

@@ -50,6 +50,10 @@ struct ServerStats {
   uint64_t connections_refused = 0;    // shed at a limit, new ones and those that gave way to them
   uint64_t connections_timed_out = 0;  // header, body or write timeout; not idle ones
   uint32_t connections_open = 0;
+  uint32_t connections_busy = 0;  // of these: with a request that is not answered, or an answer
+                                  // that is not out
+  uint64_t bytes_received = 0;
+  uint64_t bytes_sent = 0;
   uint64_t requests = 0;      // heads that were well-formed
   uint64_t bad_requests = 0;  // refused here: 400, 408, 413, 414, 431, 505 ...
 };

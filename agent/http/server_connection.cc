@@ -1,6 +1,7 @@
 #include "agent/http/server_connection.h"
 
 #include <algorithm>
+#include <array>
 
 #include "agent/base/check.h"
 
@@ -16,11 +17,8 @@ constexpr size_t kLowWater = size_t{16} * 1024;
 constexpr Milliseconds kLinger{2000};
 constexpr Milliseconds kStalled{1000};
 
-// Stocks: enough for what is busy at the same time, little enough to hold forever.
+// Stock: enough for what is busy at the same time, little enough to hold forever.
 constexpr size_t kSpareActives = 16;
-constexpr size_t kSpareBuffers = 16;
-constexpr size_t kSpareBufferSize = size_t{16} * 1024;
-constexpr size_t kNewBufferSize = 1024;  // a string with less than this is none of them
 
 }  // namespace
 
@@ -48,24 +46,6 @@ void ServerContext::GiveBack(std::unique_ptr<Active> active) {
   spare_actives_.push_back(std::move(active));
 }
 
-std::string ServerContext::TakeBuffer() {
-  if (spare_buffers_.empty()) {
-    std::string fresh;
-    fresh.reserve(kNewBufferSize);
-    return fresh;
-  }
-  std::string buffer = std::move(spare_buffers_.back());
-  spare_buffers_.pop_back();
-  return buffer;
-}
-
-void ServerContext::GiveBack(std::string buffer) {
-  if (buffer.capacity() < kNewBufferSize || buffer.capacity() > kSpareBufferSize) return;
-  if (spare_buffers_.size() == kSpareBuffers) return;
-  buffer.clear();
-  spare_buffers_.push_back(std::move(buffer));
-}
-
 std::string_view ServerContext::Date() {
   const std::time_t now = wall_time_();
   if (now != date_time_) {
@@ -76,8 +56,13 @@ std::string_view ServerContext::Date() {
 }
 
 ServerConnection::ServerConnection(ServerContext& context, Owner& owner,
-                                   std::unique_ptr<event::Stream> stream)
-    : context_(context), owner_(owner), stream_(std::move(stream)) {
+                                   std::unique_ptr<event::Stream> stream,
+                                   const event::SocketAddress& peer)
+    : context_(context),
+      owner_(owner),
+      stream_(std::move(stream)),
+      peer_(peer),
+      out_(context.buffers, context.stats.bytes_sent) {
   ++context_.stats.connections_open;
   stream_->Listen(*this);
   UpdateWaits();
@@ -94,6 +79,7 @@ ServerConnection::~ServerConnection() {
 // ---- From the loop ----
 
 void ServerConnection::OnReady(event::Poller::Ready ready) {
+  if (ready.writable) out_.OnWritable();
   if (ready.readable && !end_of_input_) Read();
   Settle();
 }
@@ -146,6 +132,7 @@ void ServerConnection::Read() {
     case event::IoResult::Kind::kDone:
       break;
   }
+  context_.stats.bytes_received += result.size;
   if (state_ == State::kLingering) return;  // thrown away
   if (state_ == State::kBody) restart_wait_ = true;
   const std::string_view data(buffer.data(), result.size);
@@ -179,7 +166,7 @@ bool ServerConnection::CanConsume() const {
   switch (state_) {
     case State::kIdle:
     case State::kHead:
-      return out_size() < kHighWater;
+      return out_.size() < kHighWater;
     case State::kBody:
       return !paused_;
     default:
@@ -221,7 +208,7 @@ void ServerConnection::OnHead() {
   state_ = State::kBody;
   restart_wait_ = true;
   answer_ = Answer::kNone;
-  paused_ = blocked_ = false;
+  paused_ = blocked_ = corked_ = false;
   body_read_ = 0;
   ++context_.stats.requests;
   Exchange& exchange = active_->exchange;
@@ -287,12 +274,12 @@ void ServerConnection::Advance(size_t size) {
 
 void ServerConnection::KeepUnread() {
   if (!fresh_.empty()) {
-    if (pending_.capacity() < kNewBufferSize) pending_ = context_.TakeBuffer();
+    if (pending_.capacity() < BufferStock::kNewSize) pending_ = context_.buffers.Take();
     pending_.assign(fresh_);
     pending_taken_ = 0;
     fresh_ = {};
   } else if (!pending_.empty() && pending_taken_ == pending_.size()) {
-    context_.GiveBack(std::move(pending_));
+    context_.buffers.GiveBack(std::move(pending_));
     pending_ = {};
     pending_taken_ = 0;
   }
@@ -300,26 +287,29 @@ void ServerConnection::KeepUnread() {
 
 // ---- Answering ----
 
-std::string& ServerConnection::out() {
-  if (out_.capacity() < kNewBufferSize) out_ = context_.TakeBuffer();
-  return out_;
-}
-
 bool ServerConnection::request_is_read() const {
   return state_ == State::kRead || !active_->exchange.request_.has_body();
 }
 
-void ServerConnection::AppendAnswerHead(int status, std::span<const Header> headers,
-                                        std::optional<uint64_t> length) {
-  MODAL_CHECK(status >= 200 && status <= 999);
+void ServerConnection::AppendAnswerHead(const ResponseHead& head) {
+  MODAL_CHECK(head.status >= 200 && head.status <= 999);
   const Request& request = active_->exchange.request_;
-  framing_ = ChooseFraming(request, status, length.has_value());
-  body_to_write_ = length.value_or(0);
+  framing_ = ChooseFraming(request, head.status, head.content_length.has_value());
+  body_to_write_ = head.content_length.value_or(0);
   if (context_.closing || framing_ == BodyFraming::kUntilClose) keep_alive_ = false;
   // The body that was to follow "100 Continue" may come or not.
   if (continue_due_) keep_alive_ = false;
-  AppendHead(out(),
-             {status, headers, context_.Date(), framing_, length, keep_alive_, request.http_1_0});
+  AnswerHead answer;
+  answer.status = head.status;
+  answer.reason = head.reason;
+  answer.headers = head.headers;
+  answer.lines = head.lines;
+  if (!head.has_date) answer.date = context_.Date();
+  answer.framing = framing_;
+  answer.length = head.content_length;
+  answer.keep_alive = keep_alive_;
+  answer.http_1_0 = request.http_1_0;
+  AppendHead(out(), answer);
 }
 
 void ServerConnection::AppendContinue() {
@@ -340,7 +330,11 @@ void ServerConnection::Send(const Response& response) {
   headers.reserve(response.headers.size() + 1);
   if (!response.content_type.empty()) headers.push_back({"Content-Type", response.content_type});
   for (const auto& [name, value] : response.headers) headers.push_back({name, value});
-  AppendAnswerHead(response.status, headers, response.body.size());
+  ResponseHead head;
+  head.status = response.status;
+  head.headers = headers;
+  head.content_length = response.body.size();
+  AppendAnswerHead(head);
   if (framing_ == BodyFraming::kLength) out() += response.body;
   answer_ = Answer::kFinished;
   AfterCall();
@@ -349,7 +343,7 @@ void ServerConnection::Send(const Response& response) {
 void ServerConnection::Begin(const ResponseHead& head) {
   if (IsTooLate()) return;
   MODAL_CHECK(answer_ == Answer::kNone);
-  AppendAnswerHead(head.status, head.headers, head.content_length);
+  AppendAnswerHead(head);
   answer_ = Answer::kBegun;
 }
 
@@ -365,17 +359,21 @@ bool ServerConnection::Write(std::string_view data) {
         return true;
       }
       body_to_write_ -= data.size();
-      out() += data;
+      Put({}, data, {});
       break;
-    case BodyFraming::kChunked:
-      AppendChunk(out(), data);
+    case BodyFraming::kChunked: {
+      if (data.empty()) break;  // an empty chunk would be the last
+      std::string line;         // short: no memory of its own
+      AppendChunkLine(line, data.size());
+      Put(line, data, "\r\n");
       break;
+    }
     case BodyFraming::kUntilClose:
-      out() += data;
+      Put({}, data, {});
       break;
   }
   AfterCall();
-  if (out_size() < kHighWater) return true;
+  if (out_.size() < kHighWater) return true;
   blocked_ = true;
   return false;
 }
@@ -390,6 +388,32 @@ void ServerConnection::End(std::span<const Header> trailers) {
   if (framing_ == BodyFraming::kChunked) AppendLastChunk(out(), trailers);
   answer_ = Answer::kFinished;
   AfterCall();
+}
+
+void ServerConnection::Put(std::string_view before, std::string_view data, std::string_view after) {
+  if (!out_.Put(*stream_, before, data, after)) Cut();
+}
+
+void ServerConnection::Uncork() {
+  corked_ = false;
+  if (!IsTooLate()) AfterCall();
+}
+
+DetachedConnection ServerConnection::SwitchProtocols(std::string_view lines) {
+  DetachedConnection detached;
+  if (IsTooLate()) {
+    handler_has_it_ = false;
+    return detached;
+  }
+  MODAL_CHECK(answer_ == Answer::kNone && request_is_read());
+  out().append("HTTP/1.1 101 Switching Protocols\r\n").append(lines).append("\r\n");
+  detached.stream = std::move(stream_);
+  detached.unread = unread();
+  detached.unsent = out_.TakeAll();
+  handler_has_it_ = false;
+  SetClosed();
+  Schedule();
+  return detached;
 }
 
 void ServerConnection::Inform(int status, std::span<const Header> headers) {
@@ -436,25 +460,13 @@ void ServerConnection::AfterCall() {
 }
 
 void ServerConnection::Flush() {
-  while (out_size() > 0 && state_ != State::kClosed) {
-    const event::IoResult result = stream_->Write(std::string_view(out_).substr(out_sent_));
-    if (result.kind == event::IoResult::Kind::kAgain) break;
-    if (result.kind != event::IoResult::Kind::kDone) return Cut();
-    out_sent_ += result.size;
-    restart_wait_ = true;
-  }
-  if (out_size() == 0 && !out_.empty()) {
-    context_.GiveBack(std::move(out_));
-    out_ = {};
-    out_sent_ = 0;
-  } else if (out_sent_ > kHighWater) {
-    out_.erase(0, out_sent_);
-    out_sent_ = 0;
-  }
+  if (corked_ && answer_ == Answer::kBegun && out_.size() < kHighWater) return;
+  if (state_ != State::kClosed && !out_.Flush(*stream_)) return Cut();
+  if (out_.TakeProgress()) restart_wait_ = true;
 }
 
 void ServerConnection::CallOnDrained() {
-  if (!blocked_ || out_size() > kLowWater || IsTooLate()) return;
+  if (!blocked_ || out_.size() > kLowWater || IsTooLate()) return;
   blocked_ = false;
   context_.handler.OnDrained(active_->exchange);
   CompleteIfOver();
@@ -487,17 +499,19 @@ void ServerConnection::CompleteIfOver() {
 void ServerConnection::Refuse(const ParseError& error) {
   ++context_.stats.bad_requests;
   TellGone();
+  context_.handler.OnRefused(error.status);
   if (answer_ == Answer::kBegun) return Cut();
   if (answer_ == Answer::kNone) {
     const Response response = ErrorResponse(error.status, error.error, error.message);
     const Header type{"Content-Type", response.content_type};
-    AppendHead(out(), {error.status,
-                       {&type, 1},
-                       context_.Date(),
-                       BodyFraming::kLength,
-                       response.body.size(),
-                       false,
-                       false});
+    AnswerHead head;
+    head.status = error.status;
+    head.headers = {&type, 1};
+    head.date = context_.Date();
+    head.framing = BodyFraming::kLength;
+    head.length = response.body.size();
+    head.keep_alive = false;
+    AppendHead(out(), head);
     out() += response.body;
   }
   LeaveExchange();
@@ -533,7 +547,7 @@ void ServerConnection::BeginClosing(bool linger) {
 }
 
 void ServerConnection::CloseIfFlushed() {
-  if (state_ != State::kClosing || out_size() > 0) return;
+  if (state_ != State::kClosing || out_.size() > 0) return;
   if (end_of_input_) return CloseNow();
   if (!linger_) {
     // Closing on bytes that were not read would reset the connection.
@@ -555,7 +569,14 @@ void ServerConnection::SetClosed() {
   state_ = State::kClosed;
   Advance(unread().size());
   context_.deadlines.Clear(*this);
+  CountAsBusy(false);
   --context_.stats.connections_open;
+}
+
+void ServerConnection::CountAsBusy(bool busy) {
+  if (busy == busy_) return;
+  busy_ = busy;
+  context_.stats.connections_busy += busy ? 1 : -1;
 }
 
 void ServerConnection::Schedule() {
@@ -584,6 +605,7 @@ void ServerConnection::UpdateWaits() {
   if (state_ == State::kClosed) return;
   bool read = false;
   std::optional<size_t> wait;
+  CountAsBusy(state_ == State::kBody || state_ == State::kRead || out_.size() > 0);
   switch (state_) {
     case State::kIdle:
       read = CanConsume();
@@ -608,8 +630,8 @@ void ServerConnection::UpdateWaits() {
     case State::kClosed:
       break;
   }
-  if (out_size() > 0) wait = ServerContext::kForWrite;
-  stream_->WaitFor(read && !end_of_input_, out_size() > 0 || (blocked_ && handler_has_it_));
+  if (out_.size() > 0) wait = ServerContext::kForWrite;
+  stream_->WaitFor(read && !end_of_input_, out_.size() > 0 || (blocked_ && handler_has_it_));
   if (!wait) {
     context_.deadlines.Clear(*this);
   } else if (restart_wait_ || Deadlines::KindOf(*this) != wait) {

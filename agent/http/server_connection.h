@@ -20,6 +20,7 @@
 #include "agent/event/stream.h"
 #include "agent/http/deadlines.h"
 #include "agent/http/exchange.h"
+#include "agent/http/outbox.h"
 #include "agent/http/request_parser.h"
 #include "agent/http/response_encoder.h"
 #include "agent/http/server.h"
@@ -45,8 +46,6 @@ class ServerContext {
   // From, and back to, small stocks.
   std::unique_ptr<Active> TakeActive();
   void GiveBack(std::unique_ptr<Active> active);
-  std::string TakeBuffer();
-  void GiveBack(std::string buffer);
 
   // For a Date header.
   std::string_view Date();
@@ -55,12 +54,12 @@ class ServerContext {
   ExchangeHandler& handler;
   ServerStats stats;
   Deadlines deadlines;
-  bool closing = false;           // every answer is the last of its connection
+  bool closing = false;  // every answer is the last of its connection
+  BufferStock buffers;
   std::vector<char> read_buffer;  // for the moment between a read and its processing
 
  private:
   std::vector<std::unique_ptr<Active>> spare_actives_;
-  std::vector<std::string> spare_buffers_;
   std::time_t (*wall_time_)();
   std::time_t date_time_ = -1;
   std::string date_;
@@ -75,7 +74,8 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
     virtual void Schedule(ServerConnection& connection) = 0;
   };
 
-  ServerConnection(ServerContext& context, Owner& owner, std::unique_ptr<event::Stream> stream);
+  ServerConnection(ServerContext& context, Owner& owner, std::unique_ptr<event::Stream> stream,
+                   const event::SocketAddress& peer = {});
   ~ServerConnection() override;
 
   void OnTurn();
@@ -88,8 +88,10 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   // Closes at once.
   void GiveWay();
 
+  const event::SocketAddress& peer() const { return peer_; }
+
   // Bytes of memory for what has been read and not consumed, or written and not sent.
-  size_t held() const { return pending_.size() + out_.size(); }
+  size_t held() const { return pending_.size() + out_.held(); }
 
   size_t index = 0;  // the owner's
 
@@ -129,16 +131,18 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   void Begin(const ResponseHead& head);
   bool Write(std::string_view data);
   void End(std::span<const Header> trailers);
+  void Cork() { corked_ = true; }
+  void Uncork();
   void Inform(int status, std::span<const Header> headers);
   void Abort();
+  DetachedConnection SwitchProtocols(std::string_view lines);
   bool IsTooLate() const;
   void PauseBody();
   void ResumeBody();
 
-  std::string& out();
-  size_t out_size() const { return out_.size() - out_sent_; }
-  void AppendAnswerHead(int status, std::span<const Header> headers,
-                        std::optional<uint64_t> length);
+  std::string& out() { return out_.text(); }
+  void AppendAnswerHead(const ResponseHead& head);
+  void Put(std::string_view before, std::string_view data, std::string_view after);
   void AppendContinue();
   bool request_is_read() const;
   void AfterCall();
@@ -157,10 +161,12 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   void SetClosed();
   void Schedule();
   void UpdateWaits();
+  void CountAsBusy(bool busy);
 
   ServerContext& context_;
   Owner& owner_;
   std::unique_ptr<event::Stream> stream_;
+  event::SocketAddress peer_;
 
   State state_ = State::kIdle;
   Answer answer_ = Answer::kNone;
@@ -171,6 +177,8 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   bool continue_due_ : 1 = false;    // the client waits for 100 Continue
   bool paused_ : 1 = false;          // by the handler
   bool blocked_ : 1 = false;         // Write() said to wait
+  bool corked_ : 1 = false;          // by the handler, until the end of this answer at most
+  bool busy_ : 1 = false;            // counted as such
   bool end_of_input_ : 1 = false;    // the client has shut its side
   bool linger_ : 1 = false;          // bytes may come that nobody reads
   bool settling_ : 1 = false;        // below us on the stack, which will see to the rest
@@ -184,8 +192,7 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   std::string_view fresh_;  // just read, in the context's buffer
   std::string pending_;     // or kept from before
   size_t pending_taken_ = 0;
-  std::string out_;
-  size_t out_sent_ = 0;
+  Outbox out_;
 };
 
 }  // namespace modal::http

@@ -61,6 +61,7 @@ struct GatewayConfig {
   char upgrades[128];  // protocols that are tunnelled, lower case, comma-separated: "websocket"
 
   AccessLogFormat access_log;
+  uint32_t log_json;         // 1: what we log ourselves is JSON, not text
   uint32_t slow_request_ms;  // requests that took longer are told in the log
   uint32_t server_timing;    // 1: answers tell their times in Server-Timing
 };

@@ -57,8 +57,10 @@ struct BasicTraffic {
   Cell client_gone;  // the client left before it had its answer
   Cell upstream_retries;
   Cell websockets_opened;
-  Cell bytes_received;           // from clients: heads and bodies
-  Cell bytes_sent;               // to clients
+  Cell bytes_received;         // from clients: heads and bodies
+  Cell bytes_sent;             // to clients
+  Cell tunnel_bytes_received;  // the same after an Upgrade
+  Cell tunnel_bytes_sent;
   BasicHistogram<Cell> latency;  // from the first byte of the head to the last of the answer
   BasicHistogram<Cell>
       upstream_latency;  // from the request's sending to the first byte of the answer
@@ -80,6 +82,7 @@ class Counter {
  public:
   uint64_t value() const { return value_.load(std::memory_order_relaxed); }
   void Add(uint64_t more) { value_.store(value() + more, std::memory_order_relaxed); }
+  void Set(uint64_t value) { value_.store(value, std::memory_order_relaxed); }
   void Subtract(uint64_t less) { value_.store(value() - less, std::memory_order_relaxed); }
 
  private:

@@ -111,6 +111,12 @@ class FakePeer::Stream : public event::Stream {
     return {Kind::kDone, size};
   }
 
+  event::IoResult Write(std::span<const std::string_view> pieces) override {
+    std::string all;
+    for (const std::string_view piece : pieces) all += piece;
+    return Write(all);
+  }
+
   void ShutdownWrite() override {
     ++peer_.calls_;
     peer_.shut_ = true;

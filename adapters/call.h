@@ -1,0 +1,88 @@
+// One request on its way: what an Adapter (adapter.h) gets and answers through.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "agent/base/clock.h"
+#include "agent/http/deadlines.h"
+#include "agent/http/exchange.h"
+#include "agent/policy/admission.h"
+#include "agent/policy/traffic.h"
+
+namespace modal::adapters {
+
+class Gatekeeper;
+
+class Call final : private http::Deadlines::Entry {
+ public:
+  explicit Call(Gatekeeper& gatekeeper) : gatekeeper_(gatekeeper) {}
+
+  const http::Request& request() const { return exchange_->request(); }
+  // Header lines for whoever answers, each with its CRLF: the names of request and trace, and who
+  // the client is.
+  const std::string& lines() const { return lines_; }
+  std::string_view id() const { return id_; }
+  // The protocol to switch to, if the client wants to and we have it; else empty.
+  std::string_view upgrade() const { return upgrade_; }
+
+  // The answer; as in http::Exchange. `head.lines` are kept, with ours behind them.
+  void Inform(int status, std::span<const http::Header> headers);
+  void Begin(const http::ResponseHead& head);
+  bool Write(std::string_view data);
+  void Cork() { exchange_->Cork(); }
+  void Uncork() { exchange_->Uncork(); }
+  void End(std::span<const http::Header> trailers = {});
+  bool has_begun() const { return status_ != 0; }
+  // There is no (whole) answer, for this reason: an error with `status`, or once the answer has
+  // begun a connection that is visibly cut.
+  void Fail(int status, policy::Refusal why, std::string_view message);
+  // The other side has agreed to switch to upgrade() with these header lines: from now on bytes go
+  // to and fro between the client and `server`.
+  void SwitchProtocols(std::string_view lines, http::DetachedConnection server);
+
+  void PauseBody() { exchange_->PauseBody(); }
+  void ResumeBody() { exchange_->ResumeBody(); }
+
+  // For the measurements: the request has been handed to whoever answers; its answer has begun.
+  void MarkSent();
+  void MarkAnswered();
+
+  void* state = nullptr;  // the adapter's
+
+ private:
+  friend class Gatekeeper;
+
+  enum class Stage {
+    kFree,
+    kHeld,    // until the server is ready
+    kQueued,  // until there is a place
+    kCarried,
+    kTunnel,  // no HTTP any more
+  };
+
+  void OnDeadline(size_t kind) override;
+
+  Gatekeeper& gatekeeper_;
+  http::Exchange* exchange_ = nullptr;
+  Stage stage_ = Stage::kFree;
+  bool request_ended_ = false;
+  int status_ = 0;  // of the answer, once it has begun
+  uint64_t body_received_ = 0;
+  uint64_t body_sent_ = 0;
+  Clock::TimePoint began_{};
+  Clock::TimePoint sent_{};
+  Clock::TimePoint answered_{};
+  policy::Waiter waiter_;
+  std::string id_;
+  std::string client_;  // the client's address, as far as it can be told
+  std::string lines_;
+  std::string answer_lines_;
+  std::string_view upgrade_;
+  Call* before_ = nullptr;  // in the list of its stage
+  Call* after_ = nullptr;
+};
+
+}  // namespace modal::adapters

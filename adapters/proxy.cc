@@ -1,0 +1,338 @@
+#include "adapters/proxy.h"
+
+#include <array>
+#include <charconv>
+#include <string>
+#include <utility>
+
+#include "adapters/call.h"
+#include "agent/base/strings.h"
+#include "agent/http/client_connection.h"
+#include "agent/policy/hop_by_hop.h"
+
+namespace modal::adapters {
+namespace {
+
+using http::BodyFraming;
+using http::ClientFailure;
+using policy::ConnectionOptions;
+using policy::Direction;
+using policy::HeaderKind;
+using policy::Refusal;
+
+// Of a request's body so much is kept, in case it has to be sent once more.
+constexpr size_t kKeptBody = size_t{16} * 1024;
+
+void AppendLine(std::string& out, const http::Header& header) {
+  out.append(header.name).append(": ").append(header.value).append("\r\n");
+}
+
+// RFC 9110, 9.2.2.
+bool IsIdempotent(http::Method method) {
+  switch (method) {
+    case http::Method::kGet:
+    case http::Method::kHead:
+    case http::Method::kPut:
+    case http::Method::kDelete:
+    case http::Method::kOptions:
+    case http::Method::kTrace:
+      return true;
+    default:
+      return false;
+  }
+}
+
+BodyFraming FramingOf(const http::Request& request) {
+  if (request.chunked) return BodyFraming::kChunked;
+  return request.content_length ? BodyFraming::kLength : BodyFraming::kNone;
+}
+
+bool IsEventStream(const http::ReceivedResponse& response) {
+  const std::string_view type = http::FindHeader(response.headers, "content-type").value_or("");
+  constexpr std::string_view kEventStream = "text/event-stream";
+  return http::EqualsIgnoringCase(type.substr(0, kEventStream.size()), kEventStream);
+}
+
+struct Verdict {
+  int status;
+  Refusal why;
+};
+
+Verdict VerdictOn(ClientFailure failure) {
+  switch (failure) {
+    case ClientFailure::kConnect:
+      return {502, Refusal::kUpstreamConnect};
+    case ClientFailure::kConnectTimeout:
+      return {504, Refusal::kConnectTimeout};
+    case ClientFailure::kFirstByteTimeout:
+      return {504, Refusal::kFirstByteTimeout};
+    case ClientFailure::kIdleTimeout:
+      return {504, Refusal::kIdleTimeout};
+    case ClientFailure::kClosed:
+    case ClientFailure::kBadAnswer:
+      return {502, Refusal::kUpstreamAnswer};
+  }
+  return {502, Refusal::kUpstreamAnswer};
+}
+
+}  // namespace
+
+// One request on its way through.
+class Proxy::Passage final : public http::ClientUser {
+ public:
+  explicit Passage(Proxy& proxy) : proxy_(proxy) {}
+
+  void Start(Call& call, bool fresh) {
+    call_ = &call;
+    Result<http::ClientConnection*> connection = proxy_.pool_.Acquire(fresh);
+    if (!connection) {
+      return Fail(502, Refusal::kUpstreamConnect,
+                  "the server cannot be reached: " + connection.error().message());
+    }
+    connection_ = *connection;
+    const http::Request& request = call.request();
+    WriteHead(connection_->head(), request);
+    call.MarkSent();
+    connection_->Begin(*this, request.method, FramingOf(request));
+  }
+
+  void OnBody(std::string_view data) {
+    if (whole_) {
+      if (kept_.size() + data.size() <= kKeptBody) {
+        kept_ += data;
+      } else {
+        whole_ = false;
+        std::string().swap(kept_);
+      }
+    }
+    if (connection_ != nullptr && !connection_->Write(data)) call_->PauseBody();
+  }
+
+  void OnRequestEnd() {
+    request_ended_ = true;
+    if (connection_ != nullptr) EndRequest();
+  }
+
+  void OnDrained() {
+    if (connection_ != nullptr) connection_->ResumeAnswer();
+  }
+
+  void OnGone() {
+    if (connection_ != nullptr) connection_->Abandon();
+    Over();
+  }
+
+ private:
+  void WriteHead(std::string& out, const http::Request& request);
+
+  void OnAnswerInterim(const http::ReceivedResponse& response) override {
+    const ConnectionOptions options(response.headers);
+    std::vector<http::Header> passed;
+    for (const http::Header& header : response.headers) {
+      const HeaderKind kind = policy::KindOf(header.name);
+      if (kind == HeaderKind::kContentLength) continue;
+      if (policy::Passes(kind, header.name, header.value, options, Direction::kAnswer)) {
+        passed.push_back(header);
+      }
+    }
+    call_->Inform(response.status, passed);
+  }
+
+  void OnAnswerHead(const http::ReceivedResponse& response) override {
+    call_->MarkAnswered();
+    const ConnectionOptions options(response.headers);
+    if (options.overflowed()) {
+      connection_->Abandon();
+      return Fail(502, Refusal::kUpstreamAnswer, "the server's Connection header is too long");
+    }
+    std::string& lines = proxy_.lines_;
+    lines.clear();
+    for (const http::Header& header : response.headers) {
+      const HeaderKind kind = policy::KindOf(header.name);
+      if (kind == HeaderKind::kContentLength || kind == HeaderKind::kXRequestId) continue;
+      if (policy::Passes(kind, header.name, header.value, options, Direction::kAnswer)) {
+        AppendLine(lines, header);
+      }
+    }
+    if (response.switches) return Switch(lines);
+    if (IsEventStream(response)) connection_->AllowSilence();
+    http::ResponseHead head;
+    head.status = response.status;
+    head.reason = response.reason;
+    head.lines = lines;
+    head.has_date = response.has_date;
+    head.content_length = response.content_length;
+    call_->Begin(head);
+    call_->Cork();
+  }
+
+  void OnAnswerBody(std::string_view data) override {
+    call_->Cork();
+    if (!call_->Write(data)) connection_->PauseAnswer();
+  }
+
+  void OnAnswerPause() override {
+    if (call_->has_begun()) call_->Uncork();
+  }
+
+  void OnAnswerEnd(std::span<const http::Header> trailers) override {
+    Call& call = *call_;
+    Over();
+    call.End(trailers.empty() ? trailers : proxy_.PassedTrailers(trailers));
+  }
+
+  void OnAnswerFailed(const http::ClientError& error) override {
+    connection_ = nullptr;
+    if (MayRetry(error)) return Retry();
+    const Verdict verdict = VerdictOn(error.failure);
+    Fail(verdict.status, verdict.why, Concat("the server did not answer: ", error.message));
+  }
+
+  void OnRequestDrained() override { call_->ResumeBody(); }
+
+  void EndRequest() {
+    const std::span<const http::Header> trailers = call_->request().trailers;
+    connection_->End(trailers.empty() ? trailers : proxy_.PassedTrailers(trailers));
+  }
+
+  // The server was closing this connection when the request met it.
+  bool MayRetry(const http::ClientError& error) const {
+    if (retried_ || call_->has_begun() || error.answered || !error.was_used || !whole_) {
+      return false;
+    }
+    if (error.failure != ClientFailure::kClosed && error.failure != ClientFailure::kConnect) {
+      return false;
+    }
+    return error.unsent || IsIdempotent(call_->request().method);
+  }
+
+  void Retry() {
+    retried_ = true;
+    proxy_.traffic_.upstream_retries.Add(1);
+    Start(*call_, true);
+    if (connection_ == nullptr) return;
+    if (!kept_.empty()) connection_->Write(kept_);
+    if (request_ended_ && FramingOf(call_->request()) != BodyFraming::kNone) {
+      EndRequest();
+    }
+    call_->ResumeBody();
+  }
+
+  void Switch(std::string_view lines) {
+    if (call_->upgrade().empty()) {
+      connection_->Abandon();
+      return Fail(502, Refusal::kUpstreamAnswer,
+                  "the server switched to another protocol, which nobody had asked for");
+    }
+    std::string all = Concat("Connection: Upgrade\r\nUpgrade: ", call_->upgrade(), "\r\n", lines);
+    http::DetachedConnection server = connection_->TakeOver();
+    Call& call = *call_;
+    Over();
+    call.SwitchProtocols(all, std::move(server));
+  }
+
+  void Fail(int status, Refusal why, std::string_view message) {
+    Call& call = *call_;
+    const std::string kept(message);
+    Over();
+    call.Fail(status, why, kept);
+  }
+
+  void Over() {
+    connection_ = nullptr;
+    call_ = nullptr;
+    request_ended_ = retried_ = false;
+    whole_ = true;
+    kept_.clear();
+    proxy_.GiveBack(*this);
+  }
+
+  Proxy& proxy_;
+  Call* call_ = nullptr;
+  http::ClientConnection* connection_ = nullptr;
+  bool request_ended_ = false;
+  bool retried_ = false;
+  bool whole_ = true;  // `kept_` is all of the body that has come
+  std::string kept_;
+};
+
+void Proxy::Passage::WriteHead(std::string& out, const http::Request& request) {
+  out.append(request.method_name).append(" ");
+  // RFC 9112, 3.2.2: an absolute form is for proxies; its host goes into Host.
+  if (request.target.starts_with('/') || request.target == "*") {
+    out += request.target;
+  } else {
+    out += request.path;
+    if (!request.query.empty()) out.append("?").append(request.query);
+  }
+  out.append(" HTTP/1.1\r\nHost: ");
+  out.append(request.host.empty() ? std::string_view(proxy_.authority_) : request.host);
+  out += "\r\n";
+  const ConnectionOptions options(request.headers);
+  bool trailers = false;
+  for (const http::Header& header : request.headers) {
+    const HeaderKind kind = policy::KindOf(header.name);
+    if (kind == HeaderKind::kHost || policy::WrittenByUs(kind)) continue;
+    if (kind == HeaderKind::kTe) {
+      trailers = trailers || policy::AcceptsTrailers(header.value);
+      continue;
+    }
+    if (policy::Passes(kind, header.name, header.value, options, Direction::kRequest)) {
+      AppendLine(out, header);
+    }
+  }
+  out += call_->lines();
+  if (trailers && call_->upgrade().empty()) out += "TE: trailers\r\nConnection: TE\r\n";
+  if (!call_->upgrade().empty()) {
+    out.append("Connection: Upgrade\r\nUpgrade: ").append(call_->upgrade()).append("\r\n");
+  }
+  if (request.chunked) {
+    out += "Transfer-Encoding: chunked\r\n";
+  } else if (request.content_length) {
+    std::array<char, 24> digits;
+    char* end =
+        std::to_chars(digits.data(), digits.data() + digits.size(), *request.content_length).ptr;
+    out.append("Content-Length: ").append(digits.data(), end).append("\r\n");
+  }
+}
+
+Proxy::Proxy(UpstreamPool& pool, std::string authority, policy::TrafficCounters& traffic)
+    : pool_(pool), authority_(std::move(authority)), traffic_(traffic) {}
+
+Proxy::~Proxy() = default;
+
+void Proxy::Begin(Call& call) {
+  Passage& passage = Take();
+  call.state = &passage;
+  passage.Start(call, false);
+}
+
+void Proxy::OnBody(Call& call, std::string_view data) {
+  static_cast<Passage*>(call.state)->OnBody(data);
+}
+void Proxy::OnRequestEnd(Call& call) { static_cast<Passage*>(call.state)->OnRequestEnd(); }
+void Proxy::OnDrained(Call& call) { static_cast<Passage*>(call.state)->OnDrained(); }
+void Proxy::OnGone(Call& call) { static_cast<Passage*>(call.state)->OnGone(); }
+
+Proxy::Passage& Proxy::Take() {
+  if (spare_.empty()) {
+    passages_.push_back(std::make_unique<Passage>(*this));
+    return *passages_.back();
+  }
+  Passage& passage = *spare_.back();
+  spare_.pop_back();
+  return passage;
+}
+
+// Nothing that belongs into a head (RFC 9110, 6.5.1). Good until the next call.
+std::span<const http::Header> Proxy::PassedTrailers(std::span<const http::Header> trailers) {
+  trailers_.clear();
+  for (const http::Header& trailer : trailers) {
+    if (policy::KindOf(trailer.name) == HeaderKind::kOther) trailers_.push_back(trailer);
+  }
+  return trailers_;
+}
+
+void Proxy::GiveBack(Passage& passage) { spare_.push_back(&passage); }
+
+}  // namespace modal::adapters

@@ -1,0 +1,52 @@
+// Connections to the server behind us: idle ones are used again, the freshest first; others are
+// made when needed. Lives on the loop of one thread.
+//
+// An idle connection is watched, so that one that the server closes is gone at once, and closed
+// after a while in any case, before most servers would do it.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/result.h"
+#include "agent/event/before_wait.h"
+#include "agent/event/listener.h"
+#include "agent/event/loop.h"
+#include "agent/http/client_connection.h"
+#include "agent/policy/traffic.h"
+
+namespace modal::adapters {
+
+class UpstreamPool final : public http::ClientConnection::Owner {
+ public:
+  // All outlive the pool.
+  UpstreamPool(event::Loop& loop, Clock& clock, const event::SocketAddress& server,
+               const http::ClientOptions& options, policy::TrafficCounters& traffic);
+  ~UpstreamPool() override;
+
+  // An idle one, or a new one that is connecting; `fresh` to have a new one in any case. An Error
+  // says why there is none ("connect: Connection refused").
+  Result<http::ClientConnection*> Acquire(bool fresh);
+
+  // Closes all that are idle.
+  void DropIdle();
+
+ private:
+  void Schedule(http::ClientConnection& connection) override;
+  void OnIdle(http::ClientConnection& connection) override;
+  void OnClosed(http::ClientConnection& connection) override;
+  void OnTurn();
+
+  event::Loop& loop_;
+  const event::SocketAddress server_;
+  policy::TrafficCounters& traffic_;
+  http::ClientContext context_;
+  std::vector<std::unique_ptr<http::ClientConnection>> connections_;
+  std::vector<http::ClientConnection*> idle_;  // the freshest last
+  std::vector<http::ClientConnection*> scheduled_;
+  std::vector<std::unique_ptr<http::ClientConnection>> closed_;
+  event::BeforeWait turn_;
+};
+
+}  // namespace modal::adapters

@@ -1,0 +1,137 @@
+#include "agent/gateway_worker.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+#include "agent/event/listener.h"
+
+namespace modal {
+namespace {
+
+constexpr Milliseconds kFlushAgain{100};
+
+http::ServerOptions ServerOptionsOf(const policy::GatewayConfig& config, size_t most_connections) {
+  http::ServerOptions options;
+  options.max_head = static_cast<size_t>(config.max_header);
+  options.max_body = std::numeric_limits<uint64_t>::max();  // the gatekeeper's affair
+  options.max_connections = most_connections;
+  options.header_timeout = Milliseconds(config.header_timeout_ms);
+  options.body_timeout = Milliseconds(config.idle_timeout_ms);
+  options.idle_timeout = Milliseconds(config.idle_timeout_ms);
+  options.write_timeout = Milliseconds(config.idle_timeout_ms);
+  return options;
+}
+
+http::ClientOptions ClientOptionsOf(const policy::GatewayConfig& config) {
+  http::ClientOptions options;
+  options.connect_timeout = Milliseconds(config.connect_timeout_ms);
+  options.first_byte_timeout = Milliseconds(config.first_byte_timeout_ms);
+  options.idle_timeout = Milliseconds(config.idle_timeout_ms);
+  return options;
+}
+
+Result<event::SocketAddress> AddressOf(const policy::GatewayConfig& config) {
+  const std::string_view path = BoardText(config.upstream_path);
+  if (path.empty()) {
+    return event::SocketAddress::Parse(BoardText(config.upstream_address), config.upstream_port);
+  }
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return event::SocketAddress::FromSockaddr(
+      reinterpret_cast<const sockaddr*>(&address),
+      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<GatewayWorker>> GatewayWorker::Create(Parts parts) {
+  const policy::GatewayConfig& config = parts.policy->config;
+  Result<event::SocketAddress> server = AddressOf(config);
+  if (!server) return std::move(server.error()).While("the server's address");
+  const std::string authority = server->is_tcp() ? server->ToString() : "localhost";
+  UniqueFd listener = std::move(parts.listener);
+  std::unique_ptr<GatewayWorker> worker(new GatewayWorker(std::move(parts), *server, authority));
+  if (Result<void> served = worker->server_.Serve(std::move(listener)); !served) {
+    return std::move(served.error());
+  }
+  return worker;
+}
+
+GatewayWorker::GatewayWorker(Parts parts, const event::SocketAddress& server, std::string authority)
+    : parts_(std::move(parts)),
+      access_log_(std::move(parts_.access_log), parts_.log),
+      pool_(parts_.loop, parts_.clock, server, ClientOptionsOf(parts_.policy->config), traffic_),
+      proxy_(pool_, std::move(authority), traffic_),
+      gatekeeper_({parts_.clock, parts_.places, parts_.thread, access_log_, traffic_,
+                   parts_.is_ready, parts_.wake, [this] { TellIfQuiet(); }},
+                  parts_.policy),
+      server_(parts_.loop, parts_.clock,
+              ServerOptionsOf(parts_.policy->config, parts_.most_connections), gatekeeper_),
+      tasks_(parts_.loop),
+      end_of_turn_(parts_.loop, [this] { AtEndOfTurn(); }) {
+  gatekeeper_.set_adapter(proxy_);
+}
+
+void GatewayWorker::SetMode(adapters::Mode mode, uint32_t order) {
+  tasks_.Post([this, mode, order] {
+    order_ = order;
+    quiet_told_ = false;
+    if (mode >= adapters::Mode::kDraining) server_.CloseGently();
+    // What was idle is with a server that is not there any more, or will not be for long.
+    if (mode != adapters::Mode::kServing) pool_.DropIdle();
+    gatekeeper_.SetMode(mode);
+    TellIfQuiet();
+  });
+}
+
+void GatewayWorker::SetPolicy(std::shared_ptr<const adapters::PolicySet> policy,
+                              UniqueFd access_log) {
+  // A std::function is copied, a descriptor is not.
+  auto log = std::make_shared<UniqueFd>(std::move(access_log));
+  tasks_.Post([this, policy = std::move(policy), log] {
+    access_log_.Reopen(std::move(*log));
+    gatekeeper_.SetPolicy(policy);
+    gatekeeper_.GiveTurns();
+  });
+}
+
+void GatewayWorker::GiveTurns() {
+  tasks_.Post([this] { gatekeeper_.GiveTurns(); });
+}
+
+// An answer is not over when it has been handed to the server: it may still be on its way out.
+void GatewayWorker::TellIfQuiet() {
+  if (quiet_told_ || gatekeeper_.mode() < adapters::Mode::kDraining) return;
+  if (gatekeeper_.in_flight() > 0 || server_.stats().connections_busy > 0) return;
+  quiet_told_ = true;
+  parts_.on_quiet(order_);
+}
+
+void GatewayWorker::AtEndOfTurn() {
+  const http::ServerStats& stats = server_.stats();
+  const uint64_t count = stats.connections_accepted + stats.requests + stats.bytes_received +
+                         stats.bytes_sent + stats.connections_open;
+  TellIfQuiet();
+  if (access_log_.pending()) {
+    access_log_.Flush();
+    // A reader that is slow: its time comes again.
+    if (access_log_.pending() && !flush_) {
+      flush_ = parts_.clock.After(kFlushAgain, [this] { flush_.reset(); });
+    }
+  }
+  if (count == counted_) return;
+  counted_ = count;
+  traffic_.client_connections.Set(stats.connections_open);
+  traffic_.bytes_received.Set(stats.bytes_received);
+  traffic_.bytes_sent.Set(stats.bytes_sent);
+  parts_.on_change();
+}
+
+}  // namespace modal

@@ -1,0 +1,317 @@
+#include "agent/http/client_connection.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "agent/base/check.h"
+
+namespace modal::http {
+namespace {
+
+constexpr size_t kReadSize = size_t{64} * 1024;
+constexpr size_t kHighWater = size_t{64} * 1024;
+constexpr size_t kLowWater = size_t{16} * 1024;
+constexpr int kMostInterims = 100;
+// Servers that say they keep idle connections for at least this long are believed.
+constexpr uint32_t kLongSeconds = 5;
+constexpr Milliseconds kLonger{4'000};
+
+}  // namespace
+
+ClientContext::ClientContext(Clock& clock, const ClientOptions& client_options)
+    : options(client_options),
+      deadlines(clock, {options.connect_timeout, options.first_byte_timeout, options.idle_timeout,
+                        options.pool_timeout, kLonger}),
+      read_buffer(kReadSize) {}
+
+ClientConnection::ClientConnection(ClientContext& context, Owner& owner,
+                                   std::unique_ptr<event::Stream> stream)
+    : context_(context),
+      owner_(owner),
+      stream_(std::move(stream)),
+      parser_(ParserLimits{context.options.max_head, 256}),
+      out_(context.buffers, sent_) {
+  stream_->Listen(*this);
+}
+
+ClientConnection::~ClientConnection() { context_.deadlines.Clear(*this); }
+
+// ---- The request ----
+
+void ClientConnection::Begin(ClientUser& user, Method method, BodyFraming framing) {
+  MODAL_CHECK(state_ == State::kIdle);
+  out_.text() += "\r\n";
+  user_ = &user;
+  state_ = State::kBusy;
+  framing_ = framing;
+  ended_ = answered_ = paused_ = blocked_ = silence_ = false;
+  restart_wait_ = true;
+  interims_ = 0;
+  sent_before_ = sent_;
+  parser_.Reset();
+  parser_.ExpectAnswerTo(method);
+  // With a body, head and first piece are likely to follow each other at once.
+  if (framing != BodyFraming::kNone) return FlushSoon();
+  ended_ = true;
+  Flush();
+  UpdateWaits();
+}
+
+bool ClientConnection::Write(std::string_view data) {
+  if (state_ != State::kBusy || broken_ || data.empty()) return true;
+  bool works = true;
+  if (framing_ == BodyFraming::kChunked) {
+    std::string line;  // short: no memory of its own
+    AppendChunkLine(line, data.size());
+    works = out_.Put(*stream_, line, data, "\r\n");
+  } else {
+    works = out_.Put(*stream_, {}, data, {});
+  }
+  if (!works) OnBroken();
+  Flush();
+  UpdateWaits();
+  if (out_.size() < kHighWater) return true;
+  blocked_ = true;
+  return false;
+}
+
+void ClientConnection::End(std::span<const Header> trailers) {
+  if (state_ != State::kBusy || ended_) return;
+  ended_ = true;
+  if (framing_ == BodyFraming::kChunked && !broken_) AppendLastChunk(out_.text(), trailers);
+  restart_wait_ = true;
+  Flush();
+  UpdateWaits();
+}
+
+void ClientConnection::FlushSoon() {
+  if (scheduled) return;
+  owner_.Schedule(*this);
+}
+
+bool ClientConnection::Flush() {
+  if (broken_ || state_ == State::kClosed) return false;
+  if (!out_.Flush(*stream_)) {
+    OnBroken();
+    return false;
+  }
+  if (out_.TakeProgress()) {
+    connected_ = true;
+    restart_wait_ = true;
+  }
+  return true;
+}
+
+// Nothing can be sent any more. The server may have answered before it closed; reading tells, and
+// tells the reason too.
+void ClientConnection::OnBroken() {
+  broken_ = true;
+  (void)out_.TakeAll();
+  FlushSoon();
+}
+
+void ClientConnection::OnTurn() {
+  if (state_ != State::kBusy) return;
+  if (broken_) return Read();
+  Flush();
+  UpdateWaits();
+}
+
+// ---- From the loop ----
+
+void ClientConnection::OnReady(event::Poller::Ready ready) {
+  if (state_ == State::kClosed) return;
+  if (ready.writable) {
+    out_.OnWritable();
+    Flush();
+    if (blocked_ && out_.size() <= kLowWater && state_ == State::kBusy) {
+      blocked_ = false;
+      user_->OnRequestDrained();
+    }
+  }
+  if (ready.readable || broken_) Read();
+  UpdateWaits();
+}
+
+void ClientConnection::OnDeadline(size_t wait) {
+  switch (wait) {
+    case ClientContext::kForConnection:
+      return Fail(ClientFailure::kConnectTimeout, "the server did not accept the connection");
+    case ClientContext::kForFirstByte:
+      return Fail(ClientFailure::kFirstByteTimeout, "the server did not begin to answer");
+    case ClientContext::kForProgress:
+      return Fail(ClientFailure::kIdleTimeout, answered_ ? "the server stopped answering"
+                                                         : "the server stopped reading");
+    default:  // in the pool
+      return CloseIdle();
+  }
+}
+
+void ClientConnection::Read() {
+  if (state_ == State::kClosed || (paused_ && !broken_)) return;
+  const event::IoResult result = stream_->Read(context_.read_buffer);
+  switch (result.kind) {
+    case event::IoResult::Kind::kAgain:
+      if (broken_) Fail(ClientFailure::kClosed, "the connection to the server broke");
+      return;
+    case event::IoResult::Kind::kEnd:
+      return OnEndOfInput();
+    case event::IoResult::Kind::kError:
+      if (state_ == State::kIdle) return Close();
+      return Fail(connected_ ? ClientFailure::kClosed : ClientFailure::kConnect,
+                  ::strerror(out_.error() != 0 ? out_.error() : result.error));
+    case event::IoResult::Kind::kDone:
+      break;
+  }
+  // Nobody has asked for anything.
+  if (state_ == State::kIdle) return Close();
+  connected_ = true;
+  answered_ = true;
+  restart_wait_ = true;
+  Consume({context_.read_buffer.data(), result.size});
+  // What a server sent before it broke is all there is to come.
+  if (broken_ && state_ == State::kBusy) FlushSoon();
+}
+
+void ClientConnection::Consume(std::string_view input) {
+  input_ = input;
+  while (state_ == State::kBusy) {
+    const ResponseParser::Step step = parser_.Next(input_);
+    input_.remove_prefix(step.consumed);
+    switch (step.event) {
+      case ResponseParser::Event::kMore:
+        return user_->OnAnswerPause();
+      case ResponseParser::Event::kHead:
+        OnHead();
+        break;
+      case ResponseParser::Event::kBody:
+        user_->OnAnswerBody(step.data);
+        break;
+      case ResponseParser::Event::kEnd:
+        return OnEnd();
+      case ResponseParser::Event::kError:
+        return Fail(ClientFailure::kBadAnswer, parser_.error().message);
+    }
+  }
+}
+
+void ClientConnection::OnHead() {
+  const ReceivedResponse& response = parser_.response();
+  if (!response.interim) return user_->OnAnswerHead(response);
+  if (++interims_ > kMostInterims) {
+    return Fail(ClientFailure::kBadAnswer, "the server sends interim answers and no other");
+  }
+  // That one is for us: the body is on its way anyway.
+  if (response.status != 100) user_->OnAnswerInterim(response);
+}
+
+void ClientConnection::OnEnd() {
+  const bool reusable = parser_.response().keep_alive && ended_ && out_.empty() && !broken_ &&
+                        input_.empty() && !parser_.response().switches;
+  used_ = true;
+  longer_ = parser_.response().keep_alive_seconds.value_or(0) >= kLongSeconds;
+  ClientUser& user = *std::exchange(user_, nullptr);
+  if (reusable) {
+    Release();
+  } else {
+    Close();
+  }
+  user.OnAnswerEnd(parser_.trailers());
+}
+
+void ClientConnection::Release() {
+  state_ = State::kIdle;
+  restart_wait_ = true;
+  UpdateWaits();
+  owner_.OnIdle(*this);
+}
+
+void ClientConnection::OnEndOfInput() {
+  if (state_ == State::kIdle) return Close();
+  if (parser_.Finish()) return OnEnd();
+  Fail(ClientFailure::kClosed, parser_.error().message);
+}
+
+// ---- Ending ----
+
+void ClientConnection::Fail(ClientFailure failure, std::string_view message) {
+  if (state_ != State::kBusy) return Close();
+  ClientUser& user = *std::exchange(user_, nullptr);
+  const ClientError error{failure, message, answered_, used_, sent_ == sent_before_};
+  Close();
+  user.OnAnswerFailed(error);
+}
+
+void ClientConnection::Abandon() {
+  user_ = nullptr;
+  Close();
+}
+
+void ClientConnection::CloseIdle() {
+  MODAL_CHECK(state_ == State::kIdle);
+  Close();
+}
+
+// A server that has not been told everything must see that it was cut off, not that we ended.
+void ClientConnection::Close() {
+  if (state_ == State::kClosed) return;
+  const bool whole = state_ == State::kIdle || (ended_ && out_.empty());
+  state_ = State::kClosed;
+  input_ = {};
+  context_.deadlines.Clear(*this);
+  if (whole) {
+    stream_->Close();
+  } else {
+    stream_->Reset();
+  }
+  owner_.OnClosed(*this);
+}
+
+DetachedConnection ClientConnection::TakeOver() {
+  MODAL_CHECK(state_ == State::kBusy);
+  DetachedConnection detached{std::move(stream_), std::string(input_), out_.TakeAll()};
+  user_ = nullptr;
+  state_ = State::kClosed;
+  input_ = {};
+  context_.deadlines.Clear(*this);
+  owner_.OnClosed(*this);
+  return detached;
+}
+
+void ClientConnection::PauseAnswer() {
+  paused_ = true;
+  UpdateWaits();
+}
+
+void ClientConnection::ResumeAnswer() {
+  if (!paused_) return;
+  paused_ = false;
+  restart_wait_ = true;
+  UpdateWaits();
+}
+
+void ClientConnection::UpdateWaits() {
+  if (state_ == State::kClosed) return;
+  stream_->WaitFor(!paused_ && connected_, !connected_ || !out_.empty() || blocked_);
+  std::optional<size_t> wait;
+  if (state_ == State::kIdle) {
+    wait = longer_ ? ClientContext::kInPoolLonger : ClientContext::kInPool;
+  } else if (!connected_) {
+    wait = ClientContext::kForConnection;
+  } else if (!out_.empty()) {
+    wait = ClientContext::kForProgress;
+  } else if (answered_) {
+    if (!paused_ && !silence_) wait = ClientContext::kForProgress;
+  } else if (ended_) {
+    wait = ClientContext::kForFirstByte;
+  }
+  if (!wait) {
+    context_.deadlines.Clear(*this);
+  } else if (restart_wait_ || Deadlines::KindOf(*this) != wait) {
+    context_.deadlines.Set(*this, *wait);
+  }
+  restart_wait_ = false;
+}
+
+}  // namespace modal::http

@@ -51,6 +51,8 @@ Result<void> FillOptions(const Configuration& configuration, const Surroundings&
   invocation.log_level = draft->log_level;
   invocation.log_format =
       draft->log_format.value_or(around.stderr_is_terminal ? LogFormat::kText : LogFormat::kJson);
+  // The gateway logs beside us.
+  invocation.options.data_plane.config.log_json = invocation.log_format == LogFormat::kJson;
   return {};
 }
 

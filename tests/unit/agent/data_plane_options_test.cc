@@ -168,6 +168,12 @@ TEST_CASE("the server is at --port of this host, or where --upstream says") {
   CHECK(unix_socket.path == "/run/app.sock");
 }
 
+TEST_CASE("the gateway logs as the agent does") {
+  CHECK(Listening().Parsed().options.data_plane.config.log_json == 1);
+  CHECK(Listening({"--log-format", "text"}).Parsed().options.data_plane.config.log_json == 0);
+  CHECK(Listening().OnTerminal().Parsed().options.data_plane.config.log_json == 0);
+}
+
 TEST_CASE("two that would listen at the same place are refused") {
   CHECK(CommandLine({"--listen", "8000"}).Error() ==
         "--listen 8000: the server is to be at 127.0.0.1:8000 (--port); choose another port for "

@@ -35,7 +35,8 @@ adapters::Mode ModeOf(health::Carriage carriage) {
 
 }  // namespace
 
-Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(int config_fd) {
+Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(int config_fd,
+                                                              const adapters::PolicySet* before) {
   const off_t size = ::lseek(config_fd, 0, SEEK_END);
   if (size < 0) return Error::FromErrno("settings", errno);
   std::vector<char> bytes(static_cast<size_t>(size));
@@ -53,8 +54,12 @@ Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(int config_fd) {
   if (!records.empty()) {
     std::memcpy(records.data(), bytes.data() + sizeof config, bytes.size() - sizeof config);
   }
-  return std::shared_ptr<const adapters::PolicySet>(
-      std::make_shared<adapters::PolicySet>(config, records));
+  auto policy = std::make_shared<adapters::PolicySet>(config, records);
+  if (before != nullptr && before->config.rate_limit == config.rate_limit &&
+      before->config.rate_burst == config.rate_burst) {
+    policy->limiter = before->limiter;
+  }
+  return std::shared_ptr<const adapters::PolicySet>(std::move(policy));
 }
 
 // A loop with its thread, which waits to be let go.
@@ -113,7 +118,7 @@ Result<void> GatewayDataPlane::AddWorker(UniqueFd listener) {
     }
   }
   Result<std::unique_ptr<GatewayWorker>> worker = GatewayWorker::Create(
-      {*loop, *clock, parts_.log, places_, number, std::move(listener),
+      {*loop, *clock, places_, number, std::move(listener),
        UniqueFd(::fcntl(parts_.access_log.get(), F_DUPFD_CLOEXEC, 0)), parts_.policy,
        parts_.most_connections,
        [this] {

@@ -29,8 +29,11 @@
 
 namespace modal {
 
-// What the supervisor has put into the config memfd; an Error if it is none of ours.
-Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(int config_fd);
+// What the supervisor has put into the config memfd; an Error if it is none of ours. `before` is
+// the policy that it replaces, if any: where the rate stays the same, its bucket stays as full as
+// it is.
+Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(
+    int config_fd, const adapters::PolicySet* before = nullptr);
 
 class GatewayDataPlane {
  public:
@@ -42,8 +45,8 @@ class GatewayDataPlane {
     std::shared_ptr<const adapters::PolicySet> policy;
     UniqueFd access_log;
     std::vector<UniqueFd> listeners;
-    size_t most_connections;  // of all workers together
-    std::function<void()> on_change;                  // counters have changed, some time ago
+    size_t most_connections;                         // of all workers together
+    std::function<void()> on_change;                 // counters have changed, some time ago
     std::function<void(uint32_t order)> on_drained;  // nothing is in flight, after this order
   };
 
@@ -54,8 +57,9 @@ class GatewayDataPlane {
   void Run();
 
   void SetCarriage(health::Carriage carriage, uint32_t order);
-  // New settings; what stands in the listeners and timeouts of connections stays as it is.
+  // New settings; the timeouts and limits of connections stay what they were.
   void Reconfigure(std::shared_ptr<const adapters::PolicySet> policy, UniqueFd access_log);
+  const adapters::PolicySet& policy() const { return *parts_.policy; }
 
   uint32_t threads() const { return static_cast<uint32_t>(workers_.size()); }
   void AddTo(policy::TrafficStatus& sum) const;

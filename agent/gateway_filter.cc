@@ -37,7 +37,7 @@ void AddLoop(std::vector<Call>& calls) {
   calls.push_back({"fcntl64", {{1, kInt, F_DUPFD_CLOEXEC}}});
 }
 
-void AddSockets(std::vector<Call>& calls) {
+void AddSockets(std::vector<Call>& calls, bool unix_sockets) {
   for (const char* name : {"accept4", "connect", "recvfrom", "sendto", "recvmsg", "sendmsg",
                            "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername"}) {
     calls.push_back({name});
@@ -46,6 +46,17 @@ void AddSockets(std::vector<Call>& calls) {
     calls.push_back(
         {"socket", {{0, kInt, static_cast<uint64_t>(family)}, {1, kSocketType, SOCK_STREAM}}});
   }
+  if (unix_sockets)
+    calls.push_back({"socket", {{0, kInt, AF_UNIX}, {1, kSocketType, SOCK_STREAM}}});
+}
+
+// The access log, opened by the supervisor and handed over; and settings, in a memfd.
+void AddLog(std::vector<Call>& calls) {
+  for (const char* name : {"pwritev2", "poll", "lseek", "pread64", "fstat"}) {
+    calls.push_back({name});
+  }
+  // How fstat(3) is made of it: of a descriptor, not of a path.
+  calls.push_back({"newfstatat", {{3, kInt, AT_EMPTY_PATH}}});
 }
 
 void AddMemory(std::vector<Call>& calls) {
@@ -72,10 +83,9 @@ void AddRuntime(std::vector<Call>& calls) {
 // a pipe.
 void AddSanitizers(std::vector<Call>& calls) {
 #ifdef MODAL_SANITIZED
-  for (const char* name :
-       {"sigaltstack", "sched_yield", "sched_getaffinity", "prctl", "readlink", "readlinkat",
-        "newfstatat", "fstat", "stat", "lseek", "getrlimit", "prlimit64", "getrusage", "uname",
-        "nanosleep", "clock_nanosleep", "pread64", "pipe", "pipe2"}) {
+  for (const char* name : {"sigaltstack", "sched_yield", "sched_getaffinity", "prctl", "readlink",
+                           "readlinkat", "newfstatat", "stat", "getrlimit", "prlimit64",
+                           "getrusage", "uname", "nanosleep", "clock_nanosleep", "pipe", "pipe2"}) {
     calls.push_back({name});
   }
   for (const char* name : {"mmap", "mmap2", "mprotect"}) calls.push_back({name});
@@ -89,10 +99,11 @@ void AddSanitizers(std::vector<Call>& calls) {
 
 }  // namespace
 
-Result<process::SeccompFilter> GatewayFilter() {
+Result<process::SeccompFilter> GatewayFilter(bool unix_sockets) {
   std::vector<Call> calls;
   AddLoop(calls);
-  AddSockets(calls);
+  AddSockets(calls, unix_sockets);
+  AddLog(calls);
   AddMemory(calls);
   AddRuntime(calls);
   AddSanitizers(calls);

@@ -9,6 +9,7 @@
 namespace modal {
 
 // For the process that calls it: the filter knows its pid.
-Result<process::SeccompFilter> GatewayFilter();
+// `unix_sockets`: it may connect to these as well as over TCP.
+Result<process::SeccompFilter> GatewayFilter(bool unix_sockets);
 
 }  // namespace modal

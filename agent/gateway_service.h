@@ -1,5 +1,6 @@
 // What the gateway does, apart from being a process: serves the admin endpoints from the
-// supervisor's board, makes its probes, and keeps its own board.
+// supervisor's board, makes its probes, carries out its orders on the data plane (where there is
+// one), and keeps its own board.
 //
 // The own board is written when something on it has changed, once a turn of the loop; with no
 // connection open and no probe running nothing wakes the loop. Loop and clock outlive the service.
@@ -10,12 +11,15 @@
 #include <memory>
 #include <vector>
 
+#include "adapters/policy_set.h"
 #include "agent/base/clock.h"
+#include "agent/base/log.h"
 #include "agent/base/result.h"
 #include "agent/base/status_board.h"
 #include "agent/base/unique_fd.h"
 #include "agent/event/before_wait.h"
 #include "agent/event/loop.h"
+#include "agent/gateway_data_plane.h"
 #include "agent/gateway_probes.h"
 #include "agent/http/server.h"
 #include "healthcheck/status.h"
@@ -24,7 +28,12 @@ namespace modal {
 
 // How many connections may be open at once where a process may have this many descriptors: those
 // that it needs for itself and for probes are left free.
-size_t MostConnections(uint64_t descriptors, size_t listeners);
+struct ConnectionLimits {
+  size_t admin;
+  size_t data;
+};
+ConnectionLimits MostConnections(uint64_t descriptors, size_t admin_listeners,
+                                 size_t data_listeners);
 
 class GatewayService {
  public:
@@ -33,23 +42,33 @@ class GatewayService {
     BoardMapping agent_board;         // of an AgentStatus, to read
     BoardMapping own_board;           // of a GatewayStatus, to write
     std::vector<UniqueFd> listeners;  // the admin port's
-    size_t most_connections = 0;
+    size_t most_connections = 0;      // on the admin port
+
+    // The data plane.
+    std::shared_ptr<const adapters::PolicySet> policy;
+    UniqueFd access_log;
+    std::vector<UniqueFd> data_listeners;  // none: there is no data plane
+    size_t most_data_connections = 0;
   };
 
   // `on_closed` runs once, from the loop, when the supervisor has closed the channel.
-  static Result<std::unique_ptr<GatewayService>> Start(event::Loop& loop, Clock& clock, Parts parts,
+  // `log` is the agent's own.
+  static Result<std::unique_ptr<GatewayService>> Start(event::Loop& loop, Clock& clock, Log& log,
+                                                       Parts parts,
                                                        std::function<void()> on_closed);
 
-  // Told once the process is sealed, for its board.
-  void set_sealed(bool sealed);
+  // The process is sealed, as far as it can be: work begins.
+  void Run(bool sealed);
 
  private:
-  GatewayService(event::Loop& loop, Clock& clock, Parts& parts);
+  GatewayService(event::Loop& loop, Clock& clock, Log& log, Parts& parts);
 
   void Answer(const http::Request& request, http::Responder responder) const;
   health::GatewayStatus Status() const;
+  void OnOrder(const health::GatewayRequest& request, GatewayProbes::Descriptors descriptors);
   void PublishChanges();
 
+  Log& log_;
   const int32_t pid_;
   BoardReader<health::AgentStatus> agent_board_;
   BoardWriter<health::GatewayStatus> own_board_;
@@ -57,6 +76,7 @@ class GatewayService {
   bool sealed_ = false;
   http::Server server_;
   std::unique_ptr<GatewayProbes> probes_;
+  std::unique_ptr<GatewayDataPlane> data_plane_;
   event::BeforeWait publish_;
 };
 

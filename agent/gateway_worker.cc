@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <limits>
@@ -66,7 +67,10 @@ Result<std::unique_ptr<GatewayWorker>> GatewayWorker::Create(Parts parts) {
 
 GatewayWorker::GatewayWorker(Parts parts, const event::SocketAddress& server, std::string authority)
     : parts_(std::move(parts)),
-      access_log_(std::move(parts_.access_log), parts_.log),
+      log_sink_(STDERR_FILENO, false),
+      log_(log_sink_, parts_.policy->config.log_json != 0 ? LogFormat::kJson : LogFormat::kText,
+           LogLevel::kInfo),
+      access_log_(std::move(parts_.access_log), log_),
       pool_(parts_.loop, parts_.clock, server, ClientOptionsOf(parts_.policy->config), traffic_),
       proxy_(pool_, std::move(authority), traffic_),
       gatekeeper_({parts_.clock, parts_.places, parts_.thread, access_log_, traffic_,
@@ -126,6 +130,7 @@ void GatewayWorker::AtEndOfTurn() {
       flush_ = parts_.clock.After(kFlushAgain, [this] { flush_.reset(); });
     }
   }
+  if (log_sink_.pending()) log_sink_.Flush();
   if (count == counted_) return;
   counted_ = count;
   traffic_.client_connections.Set(stats.connections_open);

@@ -16,6 +16,7 @@
 #include "adapters/proxy.h"
 #include "adapters/upstream_pool.h"
 #include "agent/base/clock.h"
+#include "agent/base/descriptor_sink.h"
 #include "agent/base/log.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
@@ -33,7 +34,6 @@ class GatewayWorker {
   struct Parts {
     event::Loop& loop;
     Clock& clock;
-    Log& log;
     policy::Places& places;
     uint32_t thread;
     UniqueFd listener;
@@ -61,6 +61,8 @@ class GatewayWorker {
   void TellIfQuiet();
 
   Parts parts_;
+  DescriptorSink log_sink_;  // the agent's own log; each thread has its own way to it
+  Log log_;
   policy::TrafficCounters traffic_;
   adapters::AccessLog access_log_;
   adapters::UpstreamPool pool_;

@@ -39,8 +39,15 @@ Result<http::ClientConnection*> UpstreamPool::Acquire(bool fresh) {
   connections_.push_back(
       std::make_unique<http::ClientConnection>(context_, *this, *std::move(stream)));
   connections_.back()->index = connections_.size() - 1;
+  connections_.back()->server = server_;
   traffic_.upstream_connections.Add(1);
   return connections_.back().get();
+}
+
+void UpstreamPool::SetServer(const event::SocketAddress& server) {
+  if (server == server_) return;
+  server_ = server;
+  DropIdle();
 }
 
 void UpstreamPool::DropIdle() {
@@ -54,6 +61,7 @@ void UpstreamPool::Schedule(http::ClientConnection& connection) {
 }
 
 void UpstreamPool::OnIdle(http::ClientConnection& connection) {
+  if (!(connection.server == server_)) return connection.CloseIdle();
   if (idle_.size() == kMostIdle) idle_.front()->CloseIdle();
   idle_.push_back(&connection);
   traffic_.upstream_idle.Add(1);

@@ -29,6 +29,8 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   // says why there is none ("connect: Connection refused").
   Result<http::ClientConnection*> Acquire(bool fresh);
 
+  // New connections go there; those to another server are not used again.
+  void SetServer(const event::SocketAddress& server);
   // Closes all that are idle.
   void DropIdle();
 
@@ -39,7 +41,7 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   void OnTurn();
 
   event::Loop& loop_;
-  const event::SocketAddress server_;
+  event::SocketAddress server_;
   policy::TrafficCounters& traffic_;
   http::ClientContext context_;
   std::vector<std::unique_ptr<http::ClientConnection>> connections_;

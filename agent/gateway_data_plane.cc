@@ -5,8 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
-#include <semaphore>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -62,11 +63,31 @@ Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(int config_fd,
   return std::shared_ptr<const adapters::PolicySet>(std::move(policy));
 }
 
-// A loop with its thread, which waits to be let go.
+// A loop with its thread, which waits to be let go. What a thread does to begin with (rseq,
+// set_robust_list) is not allowed any more once the process is sealed.
 struct GatewayDataPlane::Thread {
+  enum class State { kNew, kBegun, kLetGo };
+
+  void Run() {
+    Advance(State::kBegun);
+    Await(State::kLetGo);
+    loop->Run();
+  }
+  void Advance(State to) {
+    const std::lock_guard lock(mutex);
+    state = to;
+    changed.notify_all();
+  }
+  void Await(State wanted) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this, wanted] { return state >= wanted; });
+  }
+
   std::unique_ptr<event::Loop> loop;
   std::unique_ptr<event::UvClock> clock;
-  std::binary_semaphore go{0};
+  std::mutex mutex;
+  std::condition_variable changed;
+  State state = State::kNew;
   std::thread thread;
 };
 
@@ -104,10 +125,8 @@ Result<void> GatewayDataPlane::AddWorker(UniqueFd listener) {
       thread->loop = *std::move(own);
       thread->clock = std::make_unique<event::UvClock>(*thread->loop);
       try {
-        thread->thread = std::thread([its = thread.get()] {
-          its->go.acquire();
-          its->loop->Run();
-        });
+        thread->thread = std::thread([its = thread.get()] { its->Run(); });
+        thread->Await(Thread::State::kBegun);
         loop = thread->loop.get();
         clock = thread->clock.get();
         threads_.push_back(std::move(thread));
@@ -137,7 +156,7 @@ Result<void> GatewayDataPlane::AddWorker(UniqueFd listener) {
 void GatewayDataPlane::Run() {
   for (const std::unique_ptr<Thread>& thread : threads_) {
     thread->thread.detach();
-    thread->go.release();
+    thread->Advance(Thread::State::kLetGo);
   }
 }
 

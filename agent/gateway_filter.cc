@@ -72,6 +72,7 @@ void AddRuntime(std::vector<Call>& calls) {
                            "exit", "exit_group"}) {
     calls.push_back({name});
   }
+  calls.push_back({"sched_yield"});  // libuv, where one thread wakes another
   // abort(3), so that a broken invariant is seen as SIGABRT. Nobody else can be signalled.
   for (const char* name : {"rt_sigprocmask", "rt_sigaction", "getpid", "gettid"}) {
     calls.push_back({name});
@@ -83,9 +84,9 @@ void AddRuntime(std::vector<Call>& calls) {
 // a pipe.
 void AddSanitizers(std::vector<Call>& calls) {
 #ifdef MODAL_SANITIZED
-  for (const char* name : {"sigaltstack", "sched_yield", "sched_getaffinity", "prctl", "readlink",
-                           "readlinkat", "newfstatat", "stat", "getrlimit", "prlimit64",
-                           "getrusage", "uname", "nanosleep", "clock_nanosleep", "pipe", "pipe2"}) {
+  for (const char* name : {"sigaltstack", "sched_getaffinity", "prctl", "readlink", "readlinkat",
+                           "newfstatat", "stat", "getrlimit", "prlimit64", "getrusage", "uname",
+                           "nanosleep", "clock_nanosleep", "pipe", "pipe2"}) {
     calls.push_back({name});
   }
   for (const char* name : {"mmap", "mmap2", "mprotect"}) calls.push_back({name});

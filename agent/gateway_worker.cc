@@ -101,6 +101,9 @@ void GatewayWorker::SetPolicy(std::shared_ptr<const adapters::PolicySet> policy,
   auto log = std::make_shared<UniqueFd>(std::move(access_log));
   tasks_.Post([this, policy = std::move(policy), log] {
     access_log_.Reopen(std::move(*log));
+    if (const Result<event::SocketAddress> server = AddressOf(policy->config)) {
+      pool_.SetServer(*server);
+    }
     gatekeeper_.SetPolicy(policy);
     gatekeeper_.GiveTurns();
   });

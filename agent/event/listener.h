@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -37,6 +38,10 @@ class SocketAddress {
   std::string ToString() const;
   // The address alone: "127.0.0.1", "::1".
   std::string host() const;
+
+  bool operator==(const SocketAddress& other) const {
+    return size_ == other.size_ && std::memcmp(&storage_, &other.storage_, size_) == 0;
+  }
 
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t size() const { return size_; }

@@ -125,8 +125,9 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   // Closes an idle connection.
   void CloseIdle();
 
-  size_t index = 0;        // the owner's
-  bool scheduled = false;  // the owner's
+  event::SocketAddress server;  // the owner's, as are these
+  size_t index = 0;
+  bool scheduled = false;
 
  private:
   enum class State { kIdle, kBusy, kClosed };

@@ -99,7 +99,8 @@ DumpPart DecodeDump(Bytes datagram, uint32_t sequence, std::vector<TcpSocket>& s
       if (header->nlmsg_type == NLMSG_ERROR || header->nlmsg_type == NLMSG_DONE) {
         // Both start with a negated errno; that of NLMSG_DONE may be missing and is mostly 0.
         part.done = true;
-        part.error = -Load<int32_t>(body, 0).value_or(0);
+        // Negated as the unsigned number it is on the wire: INT_MIN has no counterpart.
+        part.error = static_cast<int>(0U - Load<uint32_t>(body, 0).value_or(0));
         return part;
       }
       if (header->nlmsg_type == TCPDIAG_GETSOCK) {

@@ -242,3 +242,14 @@ TEST_CASE("the terminal is closed: SIGHUP reaches the workload, and the agent ca
 
 }  // namespace
 }  // namespace modal::test
+}
+
+TEST_CASE("without /proc the log still reaches the terminal" *
+          doctest::skip(Settings().sanitized)) {
+  AgentOptions options = OnTerminal({"--admin", "off", "--", "cat"});
+  options.standard_error = Stream::kTerminal;
+  options.missing = {"/proc"};
+  AgentProcess agent(std::move(options));
+  agent.WaitForOutput("workload.start");
+  agent.Type(kControlD);
+  CHECK(agent.WaitForExit() == 0);

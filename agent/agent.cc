@@ -38,7 +38,7 @@ Result<UniqueFd> OpenAdminListener(const lifecycle::ListenAddress& where, uint16
   if (where.port == application) {
     return Error(Concat("port ", application, " is the application port (--port)"));
   }
-  Result<event::SocketAddress> address = event::SocketAddress::Parse(where.address, where.port);
+  Result<SocketAddress> address = SocketAddress::Parse(where.address, where.port);
   if (!address) return std::move(address.error());
   return event::ListenOn(*address);
 }

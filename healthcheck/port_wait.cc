@@ -22,11 +22,11 @@ constexpr size_t kPortsNamed = 3;
 enum class Reach { kLoopbackIpv6, kLoopback, kOutsideIpv6, kOutside };
 
 bool TakesIpv4(const ListeningSocket& listener) {
-  return listener.local.IsIpv4() || (listener.local.IsAny() && !listener.v6_only);
+  return listener.local.is_ipv4() || (listener.local.is_any() && !listener.v6_only);
 }
 
 Reach ReachOf(const ListeningSocket& listener) {
-  if (listener.local.IsLoopback()) {
+  if (listener.local.is_loopback()) {
     return TakesIpv4(listener) ? Reach::kLoopback : Reach::kLoopbackIpv6;
   }
   return TakesIpv4(listener) ? Reach::kOutside : Reach::kOutsideIpv6;
@@ -46,8 +46,9 @@ std::string Describe(const PortVerdict& verdict) {
       return Concat("listening on ", address, ", which nothing outside this container can reach; ",
                     "bind 0.0.0.0");
     case PortState::kForeign:
-      return Concat("port ", verdict.socket.local.port, " is taken: a process that the agent did ",
-                    "not start (uid ", verdict.socket.uid, ") listens on ", address);
+      return Concat("port ", verdict.socket.local.port(),
+                    " is taken: a process that the agent did ", "not start (uid ",
+                    verdict.socket.uid, ") listens on ", address);
     case PortState::kClosed:
       break;
   }
@@ -78,7 +79,7 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
                       SocketOwners& owners) {
   std::vector<const ListeningSocket*> candidates;
   for (const ListeningSocket& listener : listeners) {
-    if (listener.local.port == port && !StoodBefore(listener, before)) {
+    if (listener.local.port() == port && !StoodBefore(listener, before)) {
       candidates.push_back(&listener);
     }
   }
@@ -94,7 +95,7 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
       }
       continue;
     }
-    const bool open = loopback_is_enough || !candidate->local.IsLoopback();
+    const bool open = loopback_is_enough || !candidate->local.is_loopback();
     return {open ? PortState::kOpen : PortState::kLoopbackOnly, *candidate, !TakesIpv4(*candidate)};
   }
   return verdict;
@@ -166,10 +167,10 @@ std::string PortWait::Survey() {
   bool all_ours = true;
   for (const ListeningSocket& listener : *listeners) {
     if (StoodBefore(listener, options_.before)) {
-      if (listener.local.port == options_.port) old = &listener;
+      if (listener.local.port() == options_.port) old = &listener;
       continue;
     }
-    if (listener.local.port == options_.port || names.count(listener.local.ToString()) != 0) {
+    if (listener.local.port() == options_.port || names.count(listener.local.ToString()) != 0) {
       continue;
     }
     const SocketOwners::Answer owner = owners_.OwnerOf(listener.inode);
@@ -177,7 +178,7 @@ std::string PortWait::Survey() {
     if (owner == SocketOwners::Answer::kUnknown) all_ours = false;
     names.insert(listener.local.ToString());
     others.push_back(listener.local.ToString());
-    const bool reaches = options_.loopback_is_enough || !listener.local.IsLoopback();
+    const bool reaches = options_.loopback_is_enough || !listener.local.is_loopback();
     if (reachable == nullptr && reaches) reachable = &listener;
   }
 
@@ -190,7 +191,8 @@ std::string PortWait::Survey() {
       all_ours ? ", but the workload listens on " : ", but since the start something listens on ";
   note += Enumerate(others);
   if (reachable != nullptr) {
-    return Concat(note, "; bind port ", options_.port, " or pass --port ", reachable->local.port);
+    return {Gravity::kWrong, Concat(note, "; bind port ", options_.port, " or pass --port ",
+                                    reachable->local.port())};
   }
   return Concat(note, "; bind 0.0.0.0:", options_.port);
 }

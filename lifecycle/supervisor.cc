@@ -25,9 +25,9 @@ int64_t UnixMilliseconds() {
 }
 
 // Where a health check reaches a listener from inside: on loopback, unless it is bound elsewhere.
-std::string ProbeAddress(const health::SocketAddress& local, bool v6_only) {
-  if (local.IsAny()) return v6_only ? "::1" : "127.0.0.1";
-  return local.Host();
+std::string ProbeAddress(const SocketAddress& local, bool v6_only) {
+  if (local.is_any()) return v6_only ? "::1" : "127.0.0.1";
+  return local.host();
 }
 
 // Signals that are about this process itself, whoever they come from.
@@ -150,7 +150,7 @@ bool Supervisor::TakeBaseline() {
   }
   for (const health::ListeningSocket& socket : *listeners) {
     before_.insert(socket.inode);
-    if (socket.local.port != options_.port) continue;
+    if (socket.local.port() != options_.port) continue;
     StopBecause("modal-agent",
                 Concat("port ", options_.port, " is already taken: something listens on ",
                        socket.local.ToString(),

@@ -140,7 +140,8 @@ TEST_CASE_FIXTURE(World, "other ports may be taken, and their listeners never co
   table.listeners = {test::ListenerOn("0.0.0.0", 8001, 5)};
   Start();
   CHECK(phase() == Phase::kWaitingForPort);
-  table.listeners[0].local.port = 8000;  // the same socket could not, but its number might
+  // The same socket could not, but its number might.
+  table.listeners[0].local = test::AddressOf("0.0.0.0", 8000);
   clock.Advance(1s);
   CHECK(phase() == Phase::kWaitingForPort);
   Listen("0.0.0.0", 8000, 6);

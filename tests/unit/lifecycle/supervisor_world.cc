@@ -51,7 +51,7 @@ void World::Serve() {
 void World::HaveConnections(size_t count) {
   table.connections.assign(count, health::Connection());
   for (health::Connection& connection : table.connections) {
-    connection.local.port = 8000;
+    connection.local = test::AddressOf("127.0.0.1", 8000);
     connection.receive_queue = 1;
   }
 }

@@ -103,7 +103,7 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
 
 PortWait::PortWait(Clock& clock, SocketTable& table, SocketOwners& owners, Options options,
                    std::function<void(const PortVerdict&)> on_open,
-                   std::function<void(PortState, const std::string&)> on_note)
+                   std::function<void(Gravity, const std::string&)> on_note)
     : clock_(clock),
       table_(table),
       owners_(owners),
@@ -125,17 +125,19 @@ void PortWait::Look(Depth depth) {
   const Clock::TimePoint begin = clock_.Now();
   const Result<std::vector<ListeningSocket>> listeners = table_.Listeners(options_.port);
   if (!listeners) {
-    SetNote(PortState::kClosed, Concat("cannot tell whether port ", options_.port,
-                                       " is open: ", listeners.error().message()));
+    SetNote(PortState::kClosed, Gravity::kWrong,
+            Concat("cannot tell whether port ", options_.port,
+                   " is open: ", listeners.error().message()));
   } else {
     const PortVerdict verdict =
         JudgePort(*listeners, options_.port, options_.before, options_.loopback_is_enough, owners_);
     if (verdict.state == PortState::kOpen) return Open(verdict);
     if (verdict.state != PortState::kClosed) {
-      SetNote(verdict.state, Describe(verdict));
+      SetNote(verdict.state, Gravity::kWrong, Describe(verdict));
     } else if (IsSurveyDue(depth)) {
       surveyed_ = begin;
-      SetNote(PortState::kClosed, Survey());
+      Survey survey = LookElsewhere();
+      SetNote(PortState::kClosed, survey.gravity, std::move(survey.note));
     }
   }
   costs_[looks_++ % costs_.size()] = clock_.Now() - begin;
@@ -146,7 +148,7 @@ void PortWait::Look(Depth depth) {
 void PortWait::Open(const PortVerdict& verdict) {
   done_ = true;
   timer_.reset();
-  if (verdict.v6_only) SetNote(PortState::kOpen, Describe(verdict));
+  if (verdict.v6_only) SetNote(PortState::kOpen, Gravity::kWrong, Describe(verdict));
   const std::function<void(const PortVerdict&)> on_open = std::move(on_open_);
   on_open(verdict);
 }
@@ -157,9 +159,9 @@ bool PortWait::IsSurveyDue(Depth depth) const {
 }
 
 // Nothing listens where it should: where then?
-std::string PortWait::Survey() {
+PortWait::Survey PortWait::LookElsewhere() {
   const Result<std::vector<ListeningSocket>> listeners = table_.Listeners(0);
-  if (!listeners) return NothingListens(options_.port);
+  if (!listeners) return {Gravity::kUsual, NothingListens(options_.port)};
   std::set<std::string> names;  // several sockets may share an address (SO_REUSEPORT)
   std::vector<std::string> others;
   const ListeningSocket* reachable = nullptr;
@@ -184,8 +186,9 @@ std::string PortWait::Survey() {
 
   std::string note = NothingListens(options_.port);
   if (others.empty()) {
-    if (old == nullptr) return note;
-    return Concat(note, " except what stood there before the start, on ", old->local.ToString());
+    if (old == nullptr) return {Gravity::kUsual, note};
+    return {Gravity::kWrong,
+            Concat(note, " except what stood there before the start, on ", old->local.ToString())};
   }
   note +=
       all_ours ? ", but the workload listens on " : ", but since the start something listens on ";
@@ -194,14 +197,14 @@ std::string PortWait::Survey() {
     return {Gravity::kWrong, Concat(note, "; bind port ", options_.port, " or pass --port ",
                                     reachable->local.port())};
   }
-  return Concat(note, "; bind 0.0.0.0:", options_.port);
+  return {Gravity::kWrong, Concat(note, "; bind 0.0.0.0:", options_.port)};
 }
 
-void PortWait::SetNote(PortState state, std::string note) {
+void PortWait::SetNote(PortState state, Gravity gravity, std::string note) {
   note_state_ = state;
   if (note == note_) return;
   note_ = std::move(note);
-  if (on_note_) on_note_(state, note_);
+  if (on_note_) on_note_(gravity, note_);
 }
 
 Milliseconds PortWait::NextInterval() const {

@@ -229,9 +229,9 @@ void Supervisor::EnterWaitingForPort() {
   port_wait_ = std::make_unique<health::PortWait>(
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
-      [this](health::PortState state, const std::string& note) {
-        // A port that is merely closed is what a start looks like.
-        SetNote(state == health::PortState::kClosed ? LogLevel::kInfo : LogLevel::kWarn, note);
+      [this](health::PortWait::Gravity gravity, const std::string& note) {
+        SetNote(gravity == health::PortWait::Gravity::kWrong ? LogLevel::kWarn : LogLevel::kInfo,
+                note);
       });
   port_wait_->Start();
 }

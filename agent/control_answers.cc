@@ -165,9 +165,10 @@ void AddTimeline(const Answer& status, Table& table) {
   std::string_view name = "phases";
   for (const auto& [phase, at] : entered) {
     std::string line = Concat("at ", Duration(at), "  ", phase);
-    for (const auto& [other, ms] : spent) {
-      if (other == phase && phase != status.Text("phase")) line += Concat(", for ", Duration(ms));
-    }
+    const int64_t lasted = ValueOf(spent, phase).value_or(0);
+    const int64_t before = ValueOf(total, phase).value_or(0) - lasted;
+    if (phase != current && ValueOf(spent, phase)) line += ", for " + Duration(lasted);
+    if (before > 0) line += Concat(", and ", Duration(before), " before");
     table.Add(name, line);
     name = " ";
   }
@@ -176,9 +177,20 @@ void AddTimeline(const Answer& status, Table& table) {
 }  // namespace
 
 Result<HealthAnswer> ReadHealthAnswer(std::string_view json) {
+std::optional<int64_t> ValueOf(const std::vector<std::pair<std::string, int64_t>>& numbers,
+                               const std::string& name) {
+  for (const auto& [key, value] : numbers) {
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+// The last visit to each phase; after a restart of the server, how long those before it took.
   const Result<Answer> answer = Answer::Parse(json);
   if (!answer) return answer.error();
   HealthAnswer health;
+  const auto total = status.Numbers("total_ms");
+  const std::string current = status.Text("phase");
   health.healthy = answer->True("healthy");
   health.line =
       Concat(health.healthy ? "healthy" : "not healthy", " (", answer->Text("phase"), ")");

@@ -100,6 +100,18 @@ TEST_CASE("the status says what is wrong, and what a stop is about") {
 
   status.ready = false;
   status.drain_requested = true;
+TEST_CASE("after a restart each phase has the time of its last visit, and of those before") {
+  health::AgentStatus status = Serving();
+  health::EnterPhase(status, health::Phase::kLaunching, 9000);
+  health::EnterPhase(status, health::Phase::kWaitingForPort, 9502);
+  health::EnterPhase(status, health::Phase::kServing, 9600);
+  CHECK(Contains(TableOf(status),
+                 "phases        at 0 ms  StartupHooks, for 1200 ms\n"
+                 "              at 9000 ms  Launching, for 502 ms, and 1 ms before\n"
+                 "              at 9502 ms  WaitingForPort, for 98 ms, and 299 ms before\n"
+                 "              at 9600 ms  Serving, and 7500 ms before\n"));
+}
+
   CHECK(Contains(TableOf(status), "ready         no: a drain was asked for\n"));
   status.live = false;
   CHECK(Contains(TableOf(status), "unhealthy; checks: 12"));

@@ -29,9 +29,11 @@ constexpr int kLastWordsMs = 200;
 // /proc.
 constexpr const char* kOwnExecutable = "/proc/self/exe";
 
-// Somebody sits at our stdin, and it is our turn there (a job in the background has none).
-bool HasForegroundTerminal() {
-  return process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO) == ::getpgrp();
+// Our stdin, if it is the terminal at which somebody started us; else -1.
+int ControllingTerminal() {
+  const bool is_ours =
+      process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO).has_value();
+  return is_ours ? STDIN_FILENO : -1;
 }
 
 Result<UniqueFd> OpenAdminListener(const lifecycle::ListenAddress& where, uint16_t application) {
@@ -74,7 +76,6 @@ Agent::Agent(event::Loop& loop, Invocation invocation,
     : invocation_(std::move(invocation)),
       parse_again_(std::move(parse_again)),
       is_process_1_(::getpid() == 1),
-      has_terminal_(HasForegroundTerminal()),
       exit_code_(kExitAgentError),
       loop_(loop),
       clock_(loop_),
@@ -134,18 +135,18 @@ Result<void> Agent::SetUp() {
                                                            *std::move(listeners), board_->mapping(),
                                                            kOwnExecutable);
   }
-  if (has_terminal_) {
-    job_control_ = std::make_unique<lifecycle::JobControl>(reaper_, STDIN_FILENO, is_process_1_);
-  }
+  job_control_ =
+      std::make_unique<lifecycle::JobControl>(reaper_, ControllingTerminal(), is_process_1_);
   supervisor_ = std::make_unique<lifecycle::Supervisor>(
       options,
       lifecycle::Supervisor::Parts{
           loop_, clock_, log_, launcher_, tree_, table_, owners_, gateway_.get(),
           [this](const health::AgentStatus& status) { board_->Publish(status); },
           [this] { return reaper_.last_orphan(); },
-          [this](health::AgentStatus& status) { Count(status); }, [this] { return Reload(); },
-          own_listeners},
-      has_terminal_, [this](int exit_code) {
+          [this](health::AgentStatus& status) { Count(status); },
+          [this](std::vector<std::string>& changed) { return Reload(changed); }, own_listeners},
+      [this] { return job_control_->seat(); },
+      [this](int exit_code) {
         exit_code_ = exit_code;
         loop_.Stop();
       });
@@ -211,7 +212,7 @@ void Agent::OnSignal(const event::SignalEvent& signal) {
 }
 
 void Agent::CollectChildren() {
-  if (job_control_) job_control_->ChildrenChanged(supervisor_->workload_group());
+  job_control_->ChildrenChanged(supervisor_->workload_group());
   collect_again_.reset();
   if (reaper_.Collect()) {
     collect_again_ = clock_.After(Milliseconds(0), [this] { CollectChildren(); });
@@ -221,6 +222,7 @@ void Agent::CollectChildren() {
 void Agent::Count(health::AgentStatus& status) {
   status.orphans_reaped = reaper_.orphans_reaped();
   status.log_lines_lost = sink_.lost_lines();
+  if (job_control_->OnSignal(signal, supervisor_->workload_group())) return;
   status.gateway_restarts = gateway_ ? gateway_->restarts() : 0;
 }
 

@@ -50,7 +50,6 @@ class Agent {
   Invocation invocation_;
   std::function<Result<Invocation>()> parse_again_;
   bool is_process_1_;
-  bool has_terminal_;
   int exit_code_;
 
   event::Loop& loop_;

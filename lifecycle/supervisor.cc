@@ -35,6 +35,18 @@ bool IsOurOwn(int signal) {
   return signal == SIGCHLD || signal == SIGPIPE || signal == SIGXFSZ || signal == SIGXCPU;
 }
 
+process::SessionMode SessionFor(Seat seat) {
+  switch (seat) {
+    case Seat::kNone:
+      return process::SessionMode::kNewSession;
+    case Seat::kBackground:
+      return process::SessionMode::kNewGroup;
+    case Seat::kForeground:
+      return process::SessionMode::kForegroundGroup;
+  }
+  return process::SessionMode::kNewSession;
+}
+
 std::string SenderOf(const event::SignalEvent& signal) {
   if (signal.from_kernel) return SignalName(signal.number) + " from the terminal";
   if (signal.sender_pid == 0) return SignalName(signal.number) + " from outside";
@@ -44,11 +56,11 @@ std::string SenderOf(const event::SignalEvent& signal) {
 
 }  // namespace
 
-Supervisor::Supervisor(Options options, Parts parts, bool terminal,
+Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
                        std::function<void(int)> on_finished)
     : options_(std::move(options)),
       parts_(std::move(parts)),
-      terminal_(terminal),
+      seat_(std::move(seat)),
       on_finished_(std::move(on_finished)),
       started_(parts_.clock.Now()),
       alive_(std::make_shared<bool>(true)) {
@@ -193,8 +205,7 @@ void Supervisor::LaunchWorkload() {
   StartStartupTimeout();
   process::LaunchSpec spec = BaseSpec();
   spec.argv = options_.command;
-  spec.session =
-      terminal_ ? process::SessionMode::kForegroundGroup : process::SessionMode::kNewSession;
+  spec.session = SessionFor(seat_());
   Result<std::unique_ptr<process::Process>> process =
       parts_.launcher.Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
   if (!process) {
@@ -280,7 +291,7 @@ void Supervisor::OnStartupTimeout() {
   if (status_.phase == Phase::kServing) return;  // it opened this very moment
   const std::string_view note = BoardText(status_.waiting_note);
   why += note.empty() ? Concat(": nothing listens on port ", options_.port) : Concat(": ", note);
-  if (terminal_) {
+  if (seat_() == Seat::kForeground) {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
   }
@@ -412,7 +423,7 @@ void Supervisor::WorkloadExited() {
 bool Supervisor::IsToRestart(ExitStatus status) const {
   if (options_.restart != Restart::kOnFailure || status.ok()) return false;
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
-  return !terminal_ ||
+  return seat_() == Seat::kNone ||
          (status.signal != SIGINT && status.signal != SIGQUIT && status.signal != SIGHUP);
 }
 

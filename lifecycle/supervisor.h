@@ -27,6 +27,8 @@
 #include "lifecycle/options.h"
 #include "lifecycle/phase_table.h"
 #include "lifecycle/process_tree.h"
+#include "lifecycle/reload.h"
+#include "lifecycle/seat.h"
 #include "lifecycle/shutdown.h"
 #include "lifecycle/stop_plan.h"
 #include "lifecycle/workload_end.h"
@@ -55,8 +57,10 @@ class Supervisor {
     std::set<uint64_t> own_listeners = {};  // inodes of the sockets on which we listen ourselves
   };
 
-  // `terminal`: the workload stays in our session, in the terminal's foreground group.
-  Supervisor(Options options, Parts parts, bool terminal, std::function<void(int)> on_finished);
+  // `seat`: where we sit at this moment. With a terminal the workload stays in our session, and
+  // has the foreground if we would have it.
+  Supervisor(Options options, Parts parts, std::function<Seat()> seat,
+             std::function<void(int)> on_finished);
   ~Supervisor();
 
   void Start();
@@ -129,7 +133,7 @@ class Supervisor {
 
   Options options_;
   Parts parts_;
-  bool terminal_;
+  std::function<Seat()> seat_;
   std::function<void(int)> on_finished_;
   health::AgentStatus status_ = health::NewAgentStatus();
   Clock::TimePoint started_;

@@ -311,7 +311,7 @@ TEST_CASE_FIXTURE(World, "a daemon that fails is started again, too") {
 TEST_CASE_FIXTURE(World, "whoever ends the server from the terminal wants it ended") {
   options.restart = Restart::kOnFailure;
   SUBCASE("^C on a terminal is no failure") {
-    terminal = true;
+    seat = Seat::kForeground;
     Serve();
     ExitLast(ExitStatus::Signal(SIGINT));
     clock.Turn();

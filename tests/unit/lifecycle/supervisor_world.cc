@@ -29,11 +29,13 @@ void World::Start() {
                           [this](const health::AgentStatus& now) { published = now; },
                           [this] { return last_orphan; },
                           [](health::AgentStatus& now) { now.orphans_reaped = 77; },
-                          [this] { return reload; }};
-  supervisor = std::make_unique<Supervisor>(options, std::move(parts), terminal, [this](int code) {
-    CHECK_FALSE(exit_code);
-    exit_code = code;
-  });
+                          [this](std::vector<std::string>&) { return reload; }};
+  supervisor = std::make_unique<Supervisor>(
+      options, std::move(parts), [this] { return seat; },
+      [this](int code) {
+        CHECK_FALSE(exit_code);
+        exit_code = code;
+      });
   supervisor->Start();
 }
 

@@ -22,6 +22,8 @@ struct ListenAddress {
 
 struct Options {
   std::vector<std::string> command;  // empty: a hook starts the server, or we attach to one
+  // Said in addition when the command is not found: it may have been meant for us.
+  std::string not_found_hint;
 
   uint16_t port = 8000;
   std::optional<ListenAddress> admin;  // empty: off

@@ -210,8 +210,11 @@ void Supervisor::LaunchWorkload() {
       parts_.launcher.Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
   if (!process) {
     const int code = process.error().exit_code();
-    StopBecause("modal-agent", "cannot start COMMAND: " + process.error().message(),
-                code ? code : kExitAgentError);
+    std::string why = "cannot start COMMAND: " + process.error().message();
+    if (code == kExitNotFound && !options_.not_found_hint.empty()) {
+      why += "; " + options_.not_found_hint;
+    }
+    StopBecause("modal-agent", why, code ? code : kExitAgentError);
     return Fire(Trigger::kLaunchFailed);
   }
   anything_ran_ = true;

@@ -206,9 +206,13 @@ TEST_CASE("`version`, `config` and `check` need no agent") {
 }
 
 TEST_CASE("a word equal to a subcommand is COMMAND when it stands elsewhere") {
-  AgentProcess agent(With({"--", "version"}));
+  AgentProcess agent(With({"--control", "/mnt/x.sock", "--env", "PASSWORD=secret", "status"}));
   CHECK(agent.WaitForExit() == 127);
 }
 
 }  // namespace
 }  // namespace modal::test
+  const std::string message = agent.Find("agent.error")["message"];
+  CHECK(Contains(message,
+                 "; to run the subcommand put it first: modal-agent status --control /mnt/x.sock"));
+  CHECK_FALSE(Contains(message, "secret"));

@@ -123,6 +123,24 @@ TEST_CASE("a command that cannot be launched ends the container with the launche
   }
 }
 
+TEST_CASE_FIXTURE(World, "a command that is not found may have been meant for the agent") {
+  options.not_found_hint = "put it first";
+  int code = 0;
+  std::string reason;
+  SUBCASE("not found") {
+    code = kExitNotFound;
+    reason = "cannot start COMMAND: why; put it first";
+  }
+  SUBCASE("found") {
+    code = kExitNotExecutable;
+    reason = "cannot start COMMAND: why";
+  }
+  launcher.refuse = [code](const process::LaunchSpec&) { return Error("why").WithExitCode(code); };
+  Start();
+  clock.Turn();
+  CHECK(stop_reason() == reason);
+}
+
 TEST_CASE_FIXTURE(World,
                   "a port that is taken before the start is refused with 125, and nothing runs") {
   table.listeners = {test::ListenerOn("10.1.2.3", 8000)};

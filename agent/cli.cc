@@ -33,7 +33,7 @@ Mode ModeOf(std::string_view subcommand) {
   return Mode::kServe;
 }
 
-// What talks to an agent needs to know no more than where it answers.
+// What talks to an agent needs to know no more than where it answers, and how long that may take.
 Result<void> FillControl(const Configuration& configuration, Invocation& invocation) {
   Draft draft;
   Result<void> applied = ApplySetting(configuration, configuration["control"], draft);

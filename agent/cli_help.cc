@@ -62,14 +62,14 @@ constexpr std::array kSubcommandHelp{
     SubcommandHelp{"health", R"(Says whether the server in this container is well.
 
 Exits with 0 if it is serving and healthy and with 1 if not, or if no agent
-answers within 5 s:
+answers within --health-timeout:
 
   HEALTHCHECK CMD ["/modal-agent", "health"]
 )"},
     SubcommandHelp{"status",
                    R"(Says what the agent in this container is doing: its phase, the server and its
 port, health checks, and how long each phase took. Exits with 1 if no agent
-answers.
+answers within --health-timeout.
 )"},
     SubcommandHelp{"drain",
                    R"(Makes the agent in this container say that it is not ready (/readyz), so that

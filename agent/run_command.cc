@@ -35,12 +35,14 @@ int Complain(const Error& error) {
   return kFailed;
 }
 
-Result<std::string> Ask(const Invocation& invocation, std::string_view command) {
-  return AskAgent(ControlPathsToTry(invocation.options.control), command);
+Result<std::string> Ask(const Invocation& invocation, std::string_view command,
+                        Milliseconds limit = kControlTimeout) {
+  return AskAgent(ControlPathsToTry(invocation.options.control), command, limit);
 }
 
 int RunHealth(const Invocation& invocation) {
-  const Result<std::string> json = Ask(invocation, kControlHealth);
+  const Result<std::string> json =
+      Ask(invocation, kControlHealth, invocation.options.health_timeout);
   if (!json) return Complain(json.error());
   const Result<HealthAnswer> health = ReadHealthAnswer(*json);
   if (!health) return Complain(health.error());
@@ -50,7 +52,8 @@ int RunHealth(const Invocation& invocation) {
 }
 
 int RunStatus(const Invocation& invocation) {
-  const Result<std::string> json = Ask(invocation, kControlStatus);
+  const Result<std::string> json =
+      Ask(invocation, kControlStatus, invocation.options.health_timeout);
   if (!json) return Complain(json.error());
   if (invocation.json) return Print(*json + "\n");
   const auto now = std::chrono::system_clock::now().time_since_epoch();

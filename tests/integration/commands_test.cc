@@ -130,6 +130,26 @@ TEST_CASE("the control socket is its owner's alone") {
       agent.Run({"setpriv", "--reuid", "12345", "--clear-groups", "/mnt/modal-agent", "drain",
                  "--control", "/mnt/control.sock"});
   CHECK(other.code == 1);
+TEST_CASE("`health` and `status` give up after --health-timeout on an agent that is stopped") {
+  AgentOptions options = With({"--control", "/mnt/control.sock", "--", kListener});
+  options.process_1 = false;
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+  agent.WaitUntil("the control socket", [&] { return agent.FileExists("control.sock"); });
+  agent.Signal(SIGSTOP);
+  agent.WaitUntil("the agent to be stopped",
+                  [&] { return agent.Processes("/mnt/modal-agent").at(0).state == 'T'; });
+  for (const char* command : {"health", "status"}) {
+    const RunResult result = agent.Run(
+        {"modal-agent", command, "--control", "/mnt/control.sock", "--health-timeout", "20ms"});
+    INFO(command, ": ", result.output);
+    CHECK(result.code == 1);
+    CHECK(Contains(result.output, "gave no answer within 20 ms: is the agent stopped?"));
+  }
+  agent.Signal(SIGCONT);
+  CHECK(agent.Run({"modal-agent", "health", "--control", "/mnt/control.sock"}).code == 0);
+}
+
   CHECK(agent.Count("lifecycle.drain_requested") == 0);
 }
 

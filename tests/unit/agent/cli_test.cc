@@ -306,6 +306,7 @@ TEST_CASE("a COMMAND that could be a subcommand in the wrong place comes with a 
 }
 
 TEST_CASE("a subcommand is not held up by settings that it does not need") {
+  CHECK(CommandLine({"drain"}).With("MODAL_AGENT_HEALTH_TIMEOUT=abc").Parse().ok());
   CHECK(CommandLine({"health"}).With("MODAL_AGENT_PORT=abc").Parse().ok());
   CHECK(CommandLine({"status"}).With("PORT=abc").Parse().ok());
 }

@@ -53,6 +53,20 @@ std::string Reply(std::string_view error) {
   return json.EndObject().Take();
 }
 
+void List(JsonWriter& json, std::string_view key, const std::vector<std::string>& names) {
+  json.Key(key).BeginArray();
+  for (const std::string& name : names) json.String(name);
+  json.EndArray();
+}
+
+std::string ReloadReply(const lifecycle::ReloadOutcome& outcome) {
+  JsonWriter json;
+  json.BeginObject().Key("ok").Bool(true);
+  List(json, "changed", outcome.changed);
+  List(json, "waiting", outcome.waiting);
+  return json.EndObject().Take();
+}
+
 // For Docker's HEALTHCHECK and its like: does it serve, and is it well?
 std::string HealthReply(const health::AgentStatus& status) {
   const bool healthy = status.phase == health::Phase::kServing && status.live;
@@ -200,14 +214,15 @@ std::string Agent::Answer(const std::string& command) {
     return Reply("");
   }
   if (command == kControlReload) {
-    const Result<void> reloaded = supervisor_->Reload();
-    return Reply(reloaded ? "" : reloaded.error().message());
+    const Result<lifecycle::ReloadOutcome> reloaded = supervisor_->Reload();
+    return reloaded ? ReloadReply(*reloaded) : Reply(reloaded.error().message());
   }
   return Reply(Concat("unknown command: ", command));
 }
 
 void Agent::OnSignal(const event::SignalEvent& signal) {
   if (signal.number == SIGCHLD) return CollectChildren();
+  if (job_control_->OnSignal(signal, supervisor_->workload_group())) return;
   supervisor_->OnSignal(signal);
 }
 
@@ -222,13 +237,16 @@ void Agent::CollectChildren() {
 void Agent::Count(health::AgentStatus& status) {
   status.orphans_reaped = reaper_.orphans_reaped();
   status.log_lines_lost = sink_.lost_lines();
-  if (job_control_->OnSignal(signal, supervisor_->workload_group())) return;
   status.gateway_restarts = gateway_ ? gateway_->restarts() : 0;
 }
 
-Result<lifecycle::Options> Agent::Reload() {
+Result<lifecycle::Options> Agent::Reload(std::vector<std::string>& changed) {
   Result<Invocation> fresh = parse_again_();
   if (!fresh) return std::move(fresh.error());
+  if (fresh->log_format != invocation_.log_format) changed.emplace_back("log-format");
+  if (fresh->log_level != invocation_.log_level) changed.emplace_back("log-level");
+  invocation_.log_format = fresh->log_format;
+  invocation_.log_level = fresh->log_level;
   log_.Reconfigure(fresh->log_format, fresh->log_level);
   return std::move(fresh->options);
 }

@@ -45,7 +45,7 @@ class Agent {
   void OnSignal(const event::SignalEvent& signal);
   void CollectChildren();
   void Count(health::AgentStatus& status);
-  Result<lifecycle::Options> Reload();
+  Result<lifecycle::Options> Reload(std::vector<std::string>& changed);
 
   Invocation invocation_;
   std::function<Result<Invocation>()> parse_again_;

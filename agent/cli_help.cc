@@ -73,14 +73,15 @@ answers within --health-timeout.
 )"},
     SubcommandHelp{"drain",
                    R"(Makes the agent in this container say that it is not ready (/readyz), so that
-no new requests are sent here. It goes on until SIGTERM. Exits with 1 if no
-agent answers.
+no new requests are sent here. It goes on until SIGTERM; a drain cannot be taken
+back. Exits with 1 if no agent answers.
 )"},
     SubcommandHelp{
         "reload",
         R"(Makes the agent in this container read its settings again. Health, hook and stop
-settings change at once; ports, user and environment at the next start. If a
-setting is bad, all old ones stay in force and the exit code is 1.
+settings change at once; ports, user and environment at the next start. Says
+which have changed and which wait. If a setting is bad, all old ones stay in
+force and the exit code is 1.
 )"},
     SubcommandHelp{
         "check", R"(Shows what this container permits, and what that means for the agent: process 1,

@@ -50,7 +50,8 @@ struct Options {
   std::vector<int> success_exit_codes;  // taken as 0 after a requested stop ("143")
 
   // How hooks, workload and exit handlers run.
-  std::vector<std::string> environment;  // complete: "NAME=value"
+  std::vector<std::string> environment;        // complete: "NAME=value"
+  std::vector<std::string> added_environment;  // of these, what --env and --env-file ask for
   std::string workdir;
   std::optional<process::Credentials> credentials;
   std::vector<process::ResourceLimit> limits;

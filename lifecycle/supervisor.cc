@@ -354,8 +354,9 @@ void Supervisor::RequestDrain() {
   Publish();
 }
 
-Result<void> Supervisor::Reload() {
-  Result<Options> fresh = parts_.reload();
+Result<ReloadOutcome> Supervisor::Reload() {
+  std::vector<std::string> changed;
+  Result<Options> fresh = parts_.reload(changed);
   if (!fresh) {
     parts_.log.Error("config.reload_failed",
                      {{"message", fresh.error().message() + "; the old settings stay in force"}});
@@ -366,31 +367,29 @@ Result<void> Supervisor::Reload() {
                     options.health_threshold);
   };
   const Options old = options_;
-  options_.on_exit = fresh->on_exit;
-  options_.hook_timeout = fresh->hook_timeout;
-  options_.health_path = fresh->health_path;
-  options_.health_interval = fresh->health_interval;
-  options_.health_timeout = fresh->health_timeout;
-  options_.health_threshold = fresh->health_threshold;
-  options_.restart = fresh->restart;
-  options_.drain_delay = fresh->drain_delay;
-  options_.exit_grace_period = fresh->exit_grace_period;
-  options_.stop_timeout = fresh->stop_timeout;
-  options_.stop_budget = fresh->stop_budget;
-  options_.stop_signal = fresh->stop_signal;
-  options_.success_exit_codes = fresh->success_exit_codes;
-  if (!parts_.gateway) options_.health_path.clear();
+  // Whoever asks the server for the path is started with the agent, or not at all.
+  const bool path_waits = !parts_.gateway && !fresh->health_path.empty();
+  if (path_waits) fresh->health_path.clear();
+  ReloadOutcome outcome = TakeOver(*fresh, options_);
+  if (path_waits) outcome.waiting.emplace_back("health-path");
+  outcome.changed.insert(outcome.changed.end(), changed.begin(), changed.end());
   status_.failure_threshold = options_.health_threshold;
   if (!stop_announced_) {
     plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
                      options_.stop_budget);
   }
-  parts_.log.Info("config.reloaded", {});
+  parts_.log.Info("config.reloaded", {{"changed", Join(outcome.changed, ", ")}});
+  if (!outcome.waiting.empty()) {
+    const std::string names = Join(outcome.waiting, ", ");
+    parts_.log.Warn("config.waiting",
+                    {{"message", "changed, but in force only from the next start on: " + names},
+                     {"settings", names}});
+  }
   // A reload that changes nothing about the checks neither puts them off nor forgets failures.
   const bool other_checks = checks(options_) != checks(old);
   if (status_.phase == Phase::kServing && other_checks) StartHealthMonitor();
   Publish();
-  return {};
+  return outcome;
 }
 
 // The workload ------------------------------------------------------------------------------------

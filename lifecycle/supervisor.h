@@ -53,7 +53,8 @@ class Supervisor {
     // Fills in the counters that others keep.
     std::function<void(health::AgentStatus&)> count;
     // The settings, read again; only what may change while we run is taken over.
-    std::function<Result<Options>()> reload;
+    // Also puts into `changed` the names of what it has changed elsewhere.
+    std::function<Result<Options>(std::vector<std::string>& changed)> reload;
     std::set<uint64_t> own_listeners = {};  // inodes of the sockets on which we listen ourselves
   };
 
@@ -69,7 +70,7 @@ class Supervisor {
 
   // `modal-agent drain`: not ready from now on, but up until somebody stops us.
   void RequestDrain();
-  Result<void> Reload();
+  Result<ReloadOutcome> Reload();
   const health::AgentStatus& status();
   Phase phase() const { return status_.phase; }
   // The workload's process group, or 0: for job control on a terminal.

@@ -233,6 +233,23 @@ TEST_CASE_FIXTURE(World, "somebody else's listener on the port is no start") {
   CHECK(Holds(BoardText(published.waiting_note), "taken"));
 }
 
+TEST_CASE_FIXTURE(World, "in the background of a terminal the workload stays there, too") {
+  seat = Seat::kBackground;
+  Start();
+  CHECK(last().spec.session == process::SessionMode::kNewGroup);
+  SUBCASE("and the startup timeout holds: nobody sees what happens") {
+    clock.Advance(5s);
+    CHECK(stop_by() == "modal-agent");
+    CHECK(phase() == Phase::kStopping);
+  }
+  SUBCASE("until it is brought to the foreground") {
+    seat = Seat::kForeground;
+    clock.Advance(5s);
+    CHECK(log.Count("warn  startup.slow") == 1);
+    CHECK(phase() == Phase::kWaitingForPort);
+  }
+}
+
 TEST_CASE_FIXTURE(World, "on a terminal the startup timeout only warns") {
   seat = Seat::kForeground;
   options.command = {"bash"};
@@ -251,23 +268,6 @@ TEST_CASE_FIXTURE(World, "the health path must answer before anything is served"
   has_gateway = true;
   options.health_path = "/healthz";
   Start();
-TEST_CASE_FIXTURE(World, "in the background of a terminal the workload stays there, too") {
-  seat = Seat::kBackground;
-  Start();
-  CHECK(last().spec.session == process::SessionMode::kNewGroup);
-  SUBCASE("and the startup timeout holds: nobody sees what happens") {
-    clock.Advance(5s);
-    CHECK(stop_by() == "modal-agent");
-    CHECK(phase() == Phase::kStopping);
-  }
-  SUBCASE("until it is brought to the foreground") {
-    seat = Seat::kForeground;
-    clock.Advance(5s);
-    CHECK(log.Count("warn  startup.slow") == 1);
-    CHECK(phase() == Phase::kWaitingForPort);
-  }
-}
-
   clock.Advance(1s);
   CHECK(gateway.probes.empty());
   Listen();

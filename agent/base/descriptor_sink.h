@@ -24,7 +24,7 @@ namespace modal {
 
 class DescriptorSink : public LogSink {
  public:
-  static constexpr size_t kMostKept = 64 * 1024;
+  static constexpr size_t kMostKept = size_t{64} * 1024;
 
   explicit DescriptorSink(int fd);  // not owned
 

@@ -25,14 +25,26 @@ int64_t UnixMilliseconds() {
 }
 
 // Where a health check reaches a listener from inside: on loopback, unless it is bound elsewhere.
-std::string ProbeAddress(const health::SocketAddress& local, bool v6_only) {
-  if (local.IsAny()) return v6_only ? "::1" : "127.0.0.1";
-  return local.Host();
+std::string ProbeAddress(const SocketAddress& local, bool v6_only) {
+  if (local.is_any()) return v6_only ? "::1" : "127.0.0.1";
+  return local.host();
 }
 
 // Signals that are about this process itself, whoever they come from.
 bool IsOurOwn(int signal) {
   return signal == SIGCHLD || signal == SIGPIPE || signal == SIGXFSZ || signal == SIGXCPU;
+}
+
+process::SessionMode SessionFor(Seat seat) {
+  switch (seat) {
+    case Seat::kNone:
+      return process::SessionMode::kNewSession;
+    case Seat::kBackground:
+      return process::SessionMode::kNewGroup;
+    case Seat::kForeground:
+      return process::SessionMode::kForegroundGroup;
+  }
+  return process::SessionMode::kNewSession;
 }
 
 std::string SenderOf(const event::SignalEvent& signal) {
@@ -44,11 +56,11 @@ std::string SenderOf(const event::SignalEvent& signal) {
 
 }  // namespace
 
-Supervisor::Supervisor(Options options, Parts parts, bool terminal,
+Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
                        std::function<void(int)> on_finished)
     : options_(std::move(options)),
       parts_(std::move(parts)),
-      terminal_(terminal),
+      seat_(std::move(seat)),
       on_finished_(std::move(on_finished)),
       started_(parts_.clock.Now()),
       alive_(std::make_shared<bool>(true)) {
@@ -150,7 +162,7 @@ bool Supervisor::TakeBaseline() {
   }
   for (const health::ListeningSocket& socket : *listeners) {
     before_.insert(socket.inode);
-    if (socket.local.port != options_.port) continue;
+    if (socket.local.port() != options_.port) continue;
     StopBecause("modal-agent",
                 Concat("port ", options_.port, " is already taken: something listens on ",
                        socket.local.ToString(),
@@ -193,14 +205,16 @@ void Supervisor::LaunchWorkload() {
   StartStartupTimeout();
   process::LaunchSpec spec = BaseSpec();
   spec.argv = options_.command;
-  spec.session =
-      terminal_ ? process::SessionMode::kForegroundGroup : process::SessionMode::kNewSession;
+  spec.session = SessionFor(seat_());
   Result<std::unique_ptr<process::Process>> process =
       parts_.launcher.Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
   if (!process) {
     const int code = process.error().exit_code();
-    StopBecause("modal-agent", "cannot start COMMAND: " + process.error().message(),
-                code ? code : kExitAgentError);
+    std::string why = "cannot start COMMAND: " + process.error().message();
+    if (code == kExitNotFound && !options_.not_found_hint.empty()) {
+      why += "; " + options_.not_found_hint;
+    }
+    StopBecause("modal-agent", why, code ? code : kExitAgentError);
     return Fire(Trigger::kLaunchFailed);
   }
   anything_ran_ = true;
@@ -229,9 +243,9 @@ void Supervisor::EnterWaitingForPort() {
   port_wait_ = std::make_unique<health::PortWait>(
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
-      [this](health::PortState state, const std::string& note) {
-        // A port that is merely closed is what a start looks like.
-        SetNote(state == health::PortState::kClosed ? LogLevel::kInfo : LogLevel::kWarn, note);
+      [this](health::PortWait::Gravity gravity, const std::string& note) {
+        SetNote(gravity == health::PortWait::Gravity::kWrong ? LogLevel::kWarn : LogLevel::kInfo,
+                note);
       });
   port_wait_->Start();
 }
@@ -280,7 +294,7 @@ void Supervisor::OnStartupTimeout() {
   if (status_.phase == Phase::kServing) return;  // it opened this very moment
   const std::string_view note = BoardText(status_.waiting_note);
   why += note.empty() ? Concat(": nothing listens on port ", options_.port) : Concat(": ", note);
-  if (terminal_) {
+  if (seat_() == Seat::kForeground) {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
   }
@@ -340,8 +354,9 @@ void Supervisor::RequestDrain() {
   Publish();
 }
 
-Result<void> Supervisor::Reload() {
-  Result<Options> fresh = parts_.reload();
+Result<ReloadOutcome> Supervisor::Reload() {
+  std::vector<std::string> changed;
+  Result<Options> fresh = parts_.reload(changed);
   if (!fresh) {
     parts_.log.Error("config.reload_failed",
                      {{"message", fresh.error().message() + "; the old settings stay in force"}});
@@ -352,31 +367,29 @@ Result<void> Supervisor::Reload() {
                     options.health_threshold);
   };
   const Options old = options_;
-  options_.on_exit = fresh->on_exit;
-  options_.hook_timeout = fresh->hook_timeout;
-  options_.health_path = fresh->health_path;
-  options_.health_interval = fresh->health_interval;
-  options_.health_timeout = fresh->health_timeout;
-  options_.health_threshold = fresh->health_threshold;
-  options_.restart = fresh->restart;
-  options_.drain_delay = fresh->drain_delay;
-  options_.exit_grace_period = fresh->exit_grace_period;
-  options_.stop_timeout = fresh->stop_timeout;
-  options_.stop_budget = fresh->stop_budget;
-  options_.stop_signal = fresh->stop_signal;
-  options_.success_exit_codes = fresh->success_exit_codes;
-  if (!parts_.gateway) options_.health_path.clear();
+  // Whoever asks the server for the path is started with the agent, or not at all.
+  const bool path_waits = !parts_.gateway && !fresh->health_path.empty();
+  if (path_waits) fresh->health_path.clear();
+  ReloadOutcome outcome = TakeOver(*fresh, options_);
+  if (path_waits) outcome.waiting.emplace_back("health-path");
+  outcome.changed.insert(outcome.changed.end(), changed.begin(), changed.end());
   status_.failure_threshold = options_.health_threshold;
   if (!stop_announced_) {
     plan_ = PlanStop({options_.drain_delay, options_.exit_grace_period, options_.stop_timeout},
                      options_.stop_budget);
   }
-  parts_.log.Info("config.reloaded", {});
+  parts_.log.Info("config.reloaded", {{"changed", Join(outcome.changed, ", ")}});
+  if (!outcome.waiting.empty()) {
+    const std::string names = Join(outcome.waiting, ", ");
+    parts_.log.Warn("config.waiting",
+                    {{"message", "changed, but in force only from the next start on: " + names},
+                     {"settings", names}});
+  }
   // A reload that changes nothing about the checks neither puts them off nor forgets failures.
   const bool other_checks = checks(options_) != checks(old);
   if (status_.phase == Phase::kServing && other_checks) StartHealthMonitor();
   Publish();
-  return {};
+  return outcome;
 }
 
 // The workload ------------------------------------------------------------------------------------
@@ -412,7 +425,7 @@ void Supervisor::WorkloadExited() {
 bool Supervisor::IsToRestart(ExitStatus status) const {
   if (options_.restart != Restart::kOnFailure || status.ok()) return false;
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
-  return !terminal_ ||
+  return seat_() == Seat::kNone ||
          (status.signal != SIGINT && status.signal != SIGQUIT && status.signal != SIGHUP);
 }
 

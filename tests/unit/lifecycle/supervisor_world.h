@@ -63,7 +63,7 @@ struct World {
   test::FakeSocketOwners owners;
   test::FakeGateway gateway;
   bool has_gateway = false;
-  bool terminal = false;
+  Seat seat = Seat::kNone;
   Options options;
   ExitStatus last_orphan;
   Result<Options> reload = Error("nothing to reload");

@@ -21,7 +21,7 @@ namespace modal::adapters {
 class UpstreamPool final : public http::ClientConnection::Owner {
  public:
   // All outlive the pool.
-  UpstreamPool(event::Loop& loop, Clock& clock, const event::SocketAddress& server,
+  UpstreamPool(event::Loop& loop, Clock& clock, const SocketAddress& server,
                const http::ClientOptions& options, policy::TrafficCounters& traffic);
   ~UpstreamPool() override;
 
@@ -30,7 +30,7 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   Result<http::ClientConnection*> Acquire(bool fresh);
 
   // New connections go there; those to another server are not used again.
-  void SetServer(const event::SocketAddress& server);
+  void SetServer(const SocketAddress& server);
   // Closes all that are idle.
   void DropIdle();
 
@@ -41,7 +41,7 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   void OnTurn();
 
   event::Loop& loop_;
-  event::SocketAddress server_;
+  SocketAddress server_;
   policy::TrafficCounters& traffic_;
   http::ClientContext context_;
   std::vector<std::unique_ptr<http::ClientConnection>> connections_;

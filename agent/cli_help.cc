@@ -63,26 +63,26 @@ constexpr std::array kSubcommandHelp{
     SubcommandHelp{"health", R"(Says whether the server in this container is well.
 
 Exits with 0 if it is serving and healthy and with 1 if not, or if no agent
-answers within 5 s:
+answers within --health-timeout:
 
   HEALTHCHECK CMD ["/modal-agent", "health"]
 )"},
     SubcommandHelp{"status",
                    R"(Says what the agent in this container is doing: its phase, the server and its
 port, health checks, and how long each phase took. Exits with 1 if no agent
-answers.
+answers within --health-timeout.
 )"},
     SubcommandHelp{"drain",
                    R"(Makes the agent in this container say that it is not ready (/readyz), so that
 no new requests are sent here; with --listen it refuses them, too. It goes on
-until SIGTERM. Exits with 1 if no agent answers.
+until SIGTERM; a drain cannot be taken back. Exits with 1 if no agent answers.
 )"},
-    SubcommandHelp{
-        "reload",
-        R"(Makes the agent in this container read its settings again. Health, hook, stop
+    SubcommandHelp{"reload",
+                   R"(Makes the agent in this container read its settings again. Health, hook, stop
 and gateway settings change at once, tokens included; ports, user and
-environment at the next start. The access log is opened again. If a setting or
-the tokens file is bad, all old ones stay in force and the exit code is 1.
+environment at the next start. Says which have changed and which wait. The
+access log is opened again. If a setting or the tokens file is bad, all old ones
+stay in force and the exit code is 1.
 )"},
     SubcommandHelp{
         "check", R"(Shows what this container permits, and what that means for the agent: process 1,

@@ -52,7 +52,7 @@ void AddSockets(std::vector<Call>& calls, bool unix_sockets) {
 
 // The access log, opened by the supervisor and handed over; and settings, in a memfd.
 void AddLog(std::vector<Call>& calls) {
-  for (const char* name : {"pwritev2", "poll", "lseek", "pread64", "fstat"}) {
+  for (const char* name : {"pwritev2", "pipe2", "splice", "poll", "lseek", "pread64", "fstat"}) {
     calls.push_back({name});
   }
   // How fstat(3) is made of it: of a descriptor, not of a path.

@@ -125,7 +125,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   // Closes an idle connection.
   void CloseIdle();
 
-  event::SocketAddress server;  // the owner's, as are these
+  SocketAddress server;  // the owner's, as are these
   size_t index = 0;
   bool scheduled = false;
 

@@ -11,6 +11,7 @@
 #include "agent/cli_options.h"
 #include "agent/cli_words.h"
 #include "agent/config.h"
+#include "agent/policy/tokens.h"
 
 namespace modal {
 namespace {
@@ -22,10 +23,10 @@ struct SubcommandMode {
 
 Mode ModeOf(std::string_view subcommand) {
   constexpr std::array kModes{
-      SubcommandMode{"health", Mode::kHealth},   SubcommandMode{"status", Mode::kStatus},
-      SubcommandMode{"drain", Mode::kDrain},     SubcommandMode{"reload", Mode::kReload},
-      SubcommandMode{"check", Mode::kCheck},     SubcommandMode{"config", Mode::kConfig},
-      SubcommandMode{"version", Mode::kVersion},
+      SubcommandMode{"health", Mode::kHealth}, SubcommandMode{"status", Mode::kStatus},
+      SubcommandMode{"drain", Mode::kDrain},   SubcommandMode{"reload", Mode::kReload},
+      SubcommandMode{"check", Mode::kCheck},   SubcommandMode{"config", Mode::kConfig},
+      SubcommandMode{"token", Mode::kToken},   SubcommandMode{"version", Mode::kVersion},
   };
   for (const SubcommandMode& one : kModes) {
     if (one.name == subcommand) return one.mode;
@@ -81,6 +82,22 @@ Result<void> FillOptions(const Configuration& configuration, const Surroundings&
   return {};
 }
 
+// `modal-agent token new`: needs no settings, and no agent.
+Result<Invocation> ParseToken(const CommandWords& words, ParsedOptions options,
+                              Invocation invocation) {
+  if (words.verb != "new") {
+    return Error(words.verb.empty()
+                     ? "`modal-agent token` needs to be told what to do: modal-agent token new"
+                     : Concat("`modal-agent token ", words.verb,
+                              "` is nothing it can do; there is modal-agent token new"));
+  }
+  if (!options.environment.empty() && !policy::IsEnvironmentName(options.environment)) {
+    return Error(Concat("--environment ", options.environment, ": ", policy::kEnvironmentNames));
+  }
+  invocation.environment = std::move(options.environment);
+  return invocation;
+}
+
 Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
   CommandWords split = SplitWords(words);
   Result<ParsedOptions> parsed = ParseOptionWords(split);
@@ -102,6 +119,10 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
   if (invocation.mode == Mode::kVersion) {
     invocation.text = invocation.json ? VersionJson() : VersionText();
     return invocation;
+  }
+
+  if (invocation.mode == Mode::kToken) {
+    return ParseToken(split, *std::move(parsed), std::move(invocation));
   }
 
   around.is_local_run = split.subcommand == "run" && !around.is_process_1;

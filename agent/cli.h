@@ -4,6 +4,7 @@
 //   modal-agent [OPTIONS] [--] [COMMAND...]     kServe
 //   modal-agent run [OPTIONS] [--] COMMAND...   kServe, on a laptop
 //   modal-agent health | status | drain | reload | check | config | version [OPTIONS]
+//   modal-agent token new [OPTIONS]
 //
 // Options end at `--` or at the first word that is none; everything after is COMMAND, untouched. A
 // subcommand is one only as the first word.
@@ -27,6 +28,7 @@ enum class Mode {
   kReload,
   kCheck,
   kConfig,
+  kToken,
   kVersion,
   kHelp,
 };
@@ -37,6 +39,7 @@ struct Invocation {
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
   bool json = false;                  // --json of a subcommand
+  std::string environment;            // kToken: where it is to be good; empty: everywhere
   std::string text;                   // kHelp, kConfig, kVersion: what to print
   std::vector<std::string> warnings;  // one sentence each, for the log or for stderr
 };

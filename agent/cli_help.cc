@@ -39,6 +39,7 @@ Subcommands (modal-agent SUBCOMMAND --help says more):
   reload     read the settings again
   check      what this container permits
   config     every setting with its value and where that comes from
+  token      make a key and a secret for a client of the gateway
   version    version and build
 )";
 
@@ -94,6 +95,12 @@ Exits with 0 if the agent can run here, else with 1.
 the config file. Takes all options of `modal-agent` and checks them: the exit
 code is 125 if the agent would not start with them. Values of --env are not
 shown.
+)"},
+    SubcommandHelp{"token",
+                   R"(modal-agent token new makes a token for a client: a key and a secret, which it
+sends in the headers Modal-Key and Modal-Secret, and the line for the file of
+--proxy-tokens. Only the secret's SHA-256 stands in the line. The secret is
+printed, and kept nowhere.
 )"},
     SubcommandHelp{"version", R"(Shows version and build.
 )"},
@@ -168,7 +175,12 @@ std::string HelpText(std::string_view subcommand) {
     AppendOption(out, "--version", "version and build");
     return out += kTail;
   }
-  out = Concat("modal-agent ", subcommand, " [OPTIONS]\n\n", TextOf(subcommand), "\nOptions:\n");
+  out = Concat("modal-agent ", subcommand, subcommand == "token" ? " new" : "", " [OPTIONS]\n\n",
+               TextOf(subcommand), "\nOptions:\n");
+  if (subcommand == "token") {
+    AppendOption(out, "--environment NAME",
+                 "good only where the agent's --environment is this or none [good everywhere]");
+  }
   if (TakesJson(subcommand)) AppendOption(out, "--json", "print JSON, for programs");
   AppendOption(out, "-h, --help", "this text");
   if (subcommand == "config") {

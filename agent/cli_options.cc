@@ -54,6 +54,7 @@ Error NotAnOption(std::string_view subcommand, const std::string& word) {
   }
   std::vector<std::string> known{"--help", "--version"};
   if (TakesJson(subcommand)) known.emplace_back("--json");
+  if (subcommand == "token") known.emplace_back("--environment");
   for (const Setting& setting : AllSettings()) {
     if (TakesSetting(subcommand, setting)) known.push_back("--" + std::string(setting.name));
   }
@@ -66,7 +67,7 @@ Error NotAnOption(std::string_view subcommand, const std::string& word) {
 
 bool TakesSetting(std::string_view subcommand, const Setting& setting) {
   if (subcommand.empty() || subcommand == "run" || subcommand == "config") return true;
-  if (subcommand == "version") return false;
+  if (subcommand == "version" || subcommand == "token") return false;
   const bool asks_for_health = subcommand == "health" || subcommand == "status";
   return setting.name == "control" || setting.name == "config" ||
          (asks_for_health && setting.name == "health-timeout");
@@ -85,6 +86,10 @@ Result<ParsedOptions> ParseOptionWords(const CommandWords& words) {
   const CLI::Option* version = app.add_flag("--version");
   const CLI::Option* json = TakesJson(words.subcommand) ? app.add_flag("--json") : nullptr;
   AddMentionedSettings(app, words, parsed.flags);
+  if (words.subcommand == "token") {
+    app.add_option("--environment", parsed.environment)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
   try {
     app.parse(std::vector<std::string>(words.options.rbegin(), words.options.rend()));
   } catch (const CLI::ArgumentMismatch&) {

@@ -2,6 +2,7 @@
 // the library for it.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -12,6 +13,7 @@ namespace modal {
 
 struct ParsedOptions {
   std::vector<FlagUse> flags;
+  std::string environment;  // --environment of `token`
   bool json = false;
   bool help = false;
   bool version = false;

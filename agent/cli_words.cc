@@ -8,16 +8,22 @@
 namespace modal {
 namespace {
 
-constexpr std::array<std::string_view, 8> kSubcommands{"run",    "health", "status", "drain",
-                                                       "reload", "check",  "config", "version"};
+constexpr std::array<std::string_view, 9> kSubcommands{
+    "run", "health", "status", "drain", "reload", "check", "config", "token", "version"};
 
 bool TakesNoValue(std::string_view option) {
   return option == "-h" || option == "--help" || option == "--version" || option == "--json";
 }
 
+// Options with a value that are the subcommand's own, and no setting of it.
+bool IsOwnOption(std::string_view subcommand, std::string_view option) {
+  return subcommand == "token" && option == "--environment";
+}
+
 // Appends the option at `at` and the value that belongs to it; returns how many words that took, 0
 // if it is unknown or its value is missing.
-size_t TakeOption(std::span<char* const> words, size_t at, std::vector<std::string>& to) {
+size_t TakeOption(std::string_view subcommand, std::span<char* const> words, size_t at,
+                  std::vector<std::string>& to) {
   const std::string_view word = words[at];
   const size_t equals = word.find('=');
   if (equals == word.size() - 1) {
@@ -29,8 +35,8 @@ size_t TakeOption(std::span<char* const> words, size_t at, std::vector<std::stri
   if (equals != std::string_view::npos || TakesNoValue(word)) return 1;
 
   const Setting* setting = word.starts_with("--") ? FindSetting(word.substr(2)) : nullptr;
-  if (!setting) return 0;
-  if (setting->form == ValueForm::kSwitch) {
+  if (!setting && !IsOwnOption(subcommand, word)) return 0;
+  if (setting && setting->form == ValueForm::kSwitch) {
     to.emplace_back("true");
     return 1;
   }
@@ -41,6 +47,8 @@ size_t TakeOption(std::span<char* const> words, size_t at, std::vector<std::stri
 }
 
 }  // namespace
+
+bool TakesVerb(std::string_view subcommand) { return subcommand == "token"; }
 
 std::span<const std::string_view> Subcommands() { return kSubcommands; }
 
@@ -60,8 +68,13 @@ CommandWords SplitWords(std::span<char* const> words) {
       ++at;
       break;
     }
-    if (word == "-" || !word.starts_with('-')) break;
-    const size_t taken = TakeOption(words, at, split.options);
+    if (word == "-" || !word.starts_with('-')) {
+      if (!TakesVerb(split.subcommand) || !split.verb.empty() || word.empty()) break;
+      split.verb = word;
+      ++at;
+      continue;
+    }
+    const size_t taken = TakeOption(split.subcommand, words, at, split.options);
     if (taken == 0) return split;
     at += taken;
   }

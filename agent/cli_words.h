@@ -13,6 +13,7 @@ namespace modal {
 
 struct CommandWords {
   std::string_view subcommand;  // "run", "health" ...; empty: none
+  std::string_view verb;        // "new" of `modal-agent token new`
   // The options as they were given, except that each stands with its value in a word of its own
   // where that is empty ("--user=" is "--user", "") or may be left out ("--no-new-privs" is
   // "--no-new-privs", "true"). After an unknown option, or one whose value is missing, nothing
@@ -23,6 +24,10 @@ struct CommandWords {
 
 // `words` without the program's name.
 CommandWords SplitWords(std::span<char* const> words);
+
+// Whether the first word of this subcommand that is no option says what to do, and options go on
+// behind it.
+bool TakesVerb(std::string_view subcommand);
 
 // The words that are subcommands in first place.
 std::span<const std::string_view> Subcommands();

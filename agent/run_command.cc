@@ -9,6 +9,7 @@
 #include "agent/cli.h"
 #include "agent/control_answers.h"
 #include "agent/control_client.h"
+#include "agent/token_command.h"
 
 namespace modal {
 namespace {
@@ -78,6 +79,12 @@ int RunCheck(const Invocation& invocation) {
                CanRun(findings) ? 0 : kFailed);
 }
 
+int RunToken(const Invocation& invocation) {
+  const Result<NewToken> token = MakeToken(invocation.environment);
+  if (!token) return Complain(token.error());
+  return Print(invocation.json ? TokenJson(*token) : TokenText(*token));
+}
+
 int RunConfig(const Invocation& invocation) {
   for (const std::string& warning : invocation.warnings) {
     Write(STDERR_FILENO, Concat("modal-agent: warning: ", warning, "\n"));
@@ -101,6 +108,8 @@ int RunCommand(const Invocation& invocation) {
       return RunCheck(invocation);
     case Mode::kConfig:
       return RunConfig(invocation);
+    case Mode::kToken:
+      return RunToken(invocation);
     case Mode::kVersion:
     case Mode::kHelp:
       return Print(invocation.text);

@@ -293,13 +293,13 @@ void ClientConnection::ResumeAnswer() {
 
 void ClientConnection::UpdateWaits() {
   if (state_ == State::kClosed) return;
-  stream_->WaitFor(!paused_ && connected_, !connected_ || !out_.empty() || blocked_);
+  stream_->WaitFor(!paused_ && connected_, out_.full() || blocked_);
   std::optional<size_t> wait;
   if (state_ == State::kIdle) {
     wait = longer_ ? ClientContext::kInPoolLonger : ClientContext::kInPool;
   } else if (!connected_) {
     wait = ClientContext::kForConnection;
-  } else if (!out_.empty()) {
+  } else if (out_.full()) {
     wait = ClientContext::kForProgress;
   } else if (answered_) {
     if (!paused_ && !silence_) wait = ClientContext::kForProgress;

@@ -49,6 +49,8 @@ class Outbox {
   // Offers all to the stream. False: it is broken.
   bool Flush(event::Stream& stream);
   void OnWritable() { full_ = false; }
+  // Something waits, and only for that.
+  bool full() const { return full_; }
   // The errno of the stream that broke.
   int error() const { return error_; }
 

@@ -629,8 +629,8 @@ void ServerConnection::UpdateWaits() {
     case State::kClosed:
       break;
   }
-  if (out_.size() > 0) wait = ServerContext::kForWrite;
-  stream_->WaitFor(read && !end_of_input_, out_.size() > 0 || (blocked_ && handler_has_it_));
+  if (out_.full()) wait = ServerContext::kForWrite;
+  stream_->WaitFor(read && !end_of_input_, out_.full() || (blocked_ && handler_has_it_));
   if (!wait) {
     context_.deadlines.Clear(*this);
   } else if (restart_wait_ || Deadlines::KindOf(*this) != wait) {

@@ -57,7 +57,7 @@ void Tunnel::Start() {
   client_.stream->Listen(client_);
   server_.stream->Listen(server_);
   for (Flow* flow : {&up_, &down_}) Follow(*flow, std::exchange(flow->head, {}));
-  SettleAfterCall();
+  Settle();
 }
 
 void Tunnel::CloseGently(uint16_t code, Milliseconds at_most) {
@@ -67,7 +67,7 @@ void Tunnel::CloseGently(uint16_t code, Milliseconds at_most) {
   limit_ = Limit::kTotal;
   SetTimer(at_most);
   if (protocol_ == Protocol::kWebSocket) BeginClosing(code);
-  SettleAfterCall();
+  Settle();
 }
 
 size_t Tunnel::held() const {
@@ -86,7 +86,6 @@ void Tunnel::OnReady(TunnelSide side, event::Poller::Ready ready) {
 }
 
 void Tunnel::OnTimer() {
-  if (over_) return TellOver();
   if (limit_ == Limit::kProgress && moved_) return SetTimer(context_.end_time);
   Cut();
   TellOver();
@@ -127,16 +126,21 @@ void Tunnel::OnEndOf(Flow& flow) {
 }
 
 void Tunnel::OnErrorOf(Flow& flow) {
-  Flow& back = Opposite(flow);
-  // After a close frame nothing was to come; many just go away then.
-  if (!HasClosed(flow)) {
-    // Nothing can be closed in a better way, unless that was being done already.
-    if (flow.state == Flow::State::kOpen || flow.state == Flow::State::kFinishing) return Cut();
-  }
+  // After a close frame nothing was to come, and many just go away then; and to whom the tunnel has
+  // sent one it is the same how the other ends. Anything else must not look like an end.
+  const bool closed =
+      HasClosed(flow) || flow.state == Flow::State::kClosed || flow.state == Flow::State::kShut;
+  if (!closed) return Cut();
   flow.ended = true;
-  back.state = Flow::State::kBroken;
-  back.out = {};
-  back.out_sent = 0;
+  Break(Opposite(flow));
+}
+
+// The receiver takes nothing more.
+void Tunnel::Break(Flow& flow) {
+  flow.state = Flow::State::kBroken;
+  flow.head = {};
+  flow.out = {};
+  flow.out_sent = 0;
 }
 
 // What has come from the flow's sender, after the kept part of a head.
@@ -183,7 +187,7 @@ void Tunnel::Write(Flow& flow) {
   flow.out_sent = 0;
 }
 
-// Returns how much was taken: all, or what the receiver has room for.
+// Returns how much is done with: all, or what the receiver had room for.
 size_t Tunnel::WriteNow(Flow& flow, std::string_view data) {
   size_t written = 0;
   while (written < data.size()) {
@@ -192,9 +196,8 @@ size_t Tunnel::WriteNow(Flow& flow, std::string_view data) {
     if (result.kind != event::IoResult::Kind::kDone) {
       // What the receiver has sent before is still to be read, and then its error.
       flow.state = Flow::State::kBroken;
-      flow.head = {};
-      written = data.size();
-      break;
+      if (end_ == TunnelEnd::kEnded && !HasClosed(Opposite(flow))) end_ = TunnelEnd::kBroken;
+      return data.size();
     }
     written += result.size;
     moved_ = true;
@@ -228,11 +231,13 @@ void Tunnel::BeginClosing(uint16_t code) {
   for (Flow* flow : {&up_, &down_}) {
     if (flow->state != Flow::State::kOpen) continue;
     flow->state = Flow::State::kFinishing;
+    // What has ended may have ended in a frame's head.
     if (flow->reader->at_boundary() && !flow->ended) PutClose(*flow);
   }
 }
 
-// Everything that follows from what has changed.
+// Everything that follows from what has changed. It is over only after something was read, an end
+// or an error: so from the loop, and never from inside a call.
 void Tunnel::Settle() {
   if (over_) return;
   ShutIfDone(up_);
@@ -243,12 +248,6 @@ void Tunnel::Settle() {
   if (is_over(up_) && is_over(down_)) return Finish();
   UpdateWaits();
   UpdateLimit();
-}
-
-// The same, from inside a call: the observer hears of the end at the next turn.
-void Tunnel::SettleAfterCall() {
-  Settle();
-  if (over_) SetTimer(Milliseconds(0));
 }
 
 void Tunnel::ShutIfDone(Flow& flow) {
@@ -289,7 +288,11 @@ void Tunnel::Cut() {
     const bool finished = flow->state == Flow::State::kShut ||
                           (flow->state == Flow::State::kClosed && flow->out.empty());
     event::Stream& target = *TargetOf(*flow).stream;
-    finished ? target.Close() : target.Reset();
+    if (finished) {
+      target.Close();
+    } else {
+      target.Reset();
+    }
   }
   Finish();
 }

@@ -82,7 +82,7 @@ class Tunnel {
   Tunnel(const Tunnel&) = delete;
   Tunnel& operator=(const Tunnel&) = delete;
 
-  // Begins to move bytes, with those that were already read.
+  // Begins to move bytes, with those that were already read. First of all calls, once.
   void Start();
 
   // Ends it within `at_most` from now. A WebSocket's sides get a close frame with this code, each
@@ -140,6 +140,7 @@ class Tunnel {
   void Read(Flow& flow);
   void OnEndOf(Flow& flow);
   void OnErrorOf(Flow& flow);
+  void Break(Flow& flow);
   void Follow(Flow& flow, std::string_view data);
   void Pass(Flow& flow, std::string_view data);
   void Write(Flow& flow);
@@ -149,7 +150,6 @@ class Tunnel {
   void Fail(TunnelEnd end, uint16_t code);
   void BeginClosing(uint16_t code);
   void Settle();
-  void SettleAfterCall();
   void ShutIfDone(Flow& flow);
   void UpdateWaits();
   void UpdateLimit();

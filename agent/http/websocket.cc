@@ -20,8 +20,7 @@ constexpr uint8_t kClose = 0x8;
 constexpr uint8_t kPong = 0xa;
 
 constexpr uint8_t kMaxControlLength = 125;
-constexpr uint8_t kLengthIn2Bytes = 126;
-constexpr uint8_t kLengthIn8Bytes = 127;
+constexpr uint8_t kLengthIn2Bytes = 126;  // 127: in 8 bytes
 
 uint64_t ReadBigEndian(std::string_view bytes) {
   uint64_t value = 0;

@@ -67,12 +67,9 @@ HeaderKind KindOf(std::string_view name) {
   const auto is = [name](std::string_view lower, HeaderKind kind) {
     return IsSame(name, lower) ? kind : HeaderKind::kOther;
   };
+  if (name.empty()) return HeaderKind::kOther;
+  if (Lower(name[0]) == 'p' && StartsWith(name, "proxy-")) return HeaderKind::kProxy;
   switch (name.size()) {
-    case 0:
-    case 1:
-    case 3:
-    case 8:
-      return HeaderKind::kOther;
     case 2:
       return is("te", HeaderKind::kTe);
     case 4:
@@ -121,8 +118,7 @@ HeaderKind KindOf(std::string_view name) {
     default:
       break;
   }
-  return Lower(name[0]) == 'p' && StartsWith(name, "proxy-") ? HeaderKind::kProxy
-                                                             : HeaderKind::kOther;
+  return HeaderKind::kOther;
 }
 
 bool WrittenByUs(HeaderKind kind) {

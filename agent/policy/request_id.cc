@@ -54,7 +54,8 @@ bool IsTraceParent(std::string_view text) {
   if (version == "ff" || IsZero(trace) || IsZero(parent)) return false;
   if (text.size() == kLength) return true;
   return version != "00" && text[kLength] == '-' &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return c > ' ' && c < 0x7f && c != ','; });
 }
 
 std::string_view TraceParentToKeep(std::span<const std::string_view> values) {

@@ -103,6 +103,10 @@ bool IsEnvironmentName(std::string_view name) {
 Result<std::vector<TokenRecord>> ParseTokens(std::string_view text, const std::string& name) {
   std::vector<TokenRecord> records;
   std::vector<size_t> lines;
+  if (constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+      text.starts_with(kByteOrderMark)) {
+    text.remove_prefix(kByteOrderMark.size());
+  }
   for (size_t number = 1; !text.empty(); ++number) {
     const size_t end = text.find('\n');
     const std::string_view line = Trim(text.substr(0, end));

@@ -32,6 +32,8 @@ Result<std::vector<TokenRecord>> ParseTokens(std::string_view text, const std::s
 // Whether `name` can stand for an environment: 1 to 63 printable ASCII characters, no blank, colon
 // or '#'.
 bool IsEnvironmentName(std::string_view name);
+inline constexpr std::string_view kEnvironmentNames =
+    "write 1 to 63 printable ASCII characters without blanks, ':' and '#'";
 
 enum class TokenVerdict {
   kGood,

@@ -265,6 +265,34 @@ TEST_CASE("a subcommand takes its own options and no COMMAND") {
   CHECK(ErrorOf({"--json"}) == "`modal-agent` takes no --json; see modal-agent --help");
 }
 
+TEST_CASE("token new takes an environment, and needs neither settings nor an agent") {
+  const Invocation token =
+      CommandLine({"token", "new", "--environment", "main", "--json"}).Parsed();
+  CHECK(token.mode == Mode::kToken);
+  CHECK(token.environment == "main");
+  CHECK(token.json);
+  CommandLine plain({"token", "new"});
+  plain.With("MODAL_AGENT_ENVIRONMENT=other").WithFile("etc/modal-agent/config", "=damaged");
+  CHECK(plain.Parsed().environment.empty());
+  CHECK(CommandLine({"token", "new", "--environment="}).Parsed().environment.empty());
+  CHECK(CommandLine({"token", "--help"}).Parsed().mode == Mode::kHelp);
+  CHECK(CommandLine({"token", "new", "-h"}).Parsed().text.starts_with("modal-agent token new"));
+
+  CHECK(ErrorOf({"token"}) ==
+        "`modal-agent token` needs to be told what to do: modal-agent token new");
+  CHECK(ErrorOf({"token", "nwe"}) ==
+        "`modal-agent token nwe` is nothing it can do; there is modal-agent token new");
+  CHECK(ErrorOf({"token", "new", "again"}) ==
+        "`modal-agent token` takes no COMMAND, and got again");
+  CHECK(ErrorOf({"token", "new", "--environment"}) == "--environment needs a value");
+  CHECK(ErrorOf({"token", "new", "--environment", "a:b"}) ==
+        "--environment a:b: write 1 to 63 printable ASCII characters without blanks, ':' and '#'");
+  CHECK(ErrorOf({"token", "new", "--enviroment", "a"}) ==
+        "unknown option --enviroment; did you mean --environment?");
+  CHECK(ErrorOf({"token", "new", "--control", "/x"}) ==
+        "`modal-agent token` takes no --control; see modal-agent token --help");
+}
+
 TEST_CASE("a subcommand finds the control socket where the agent's settings put it") {
   CHECK(CommandLine({"health"}).With("MODAL_AGENT_CONTROL=/v.sock").Parsed().options.control ==
         "/v.sock");

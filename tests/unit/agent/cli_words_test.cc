@@ -59,6 +59,25 @@ TEST_CASE("an empty value stays a value") {
   CHECK(SplitOf({"--user", "", "./server"}) == Split{"", {"--user", ""}, {"./server"}});
 }
 
+TEST_CASE("a token's verb may stand before its options, among them or behind them") {
+  std::vector<std::string> words{"token", "new", "--environment", "main", "--json", "more"};
+  const auto verb_of = [](std::vector<std::string>& from) {
+    std::vector<char*> pointers;
+    for (std::string& word : from) pointers.push_back(word.data());
+    return std::string(SplitWords(pointers).verb);
+  };
+  CHECK(SplitOf(words) == Split{"token", {"--environment", "main", "--json"}, {"more"}});
+  CHECK(verb_of(words) == "new");
+  words = {"token", "--environment", "new", "new"};
+  CHECK(SplitOf(words) == Split{"token", {"--environment", "new"}, {}});
+  CHECK(verb_of(words) == "new");
+  words = {"token", "--environment=x", "--json"};
+  CHECK(verb_of(words).empty());
+  words = {"status", "new"};
+  CHECK(SplitOf(words) == Split{"status", {}, {"new"}});
+  CHECK(verb_of(words).empty());
+}
+
 TEST_CASE("nothing is guessed after an option that is unknown or lacks its value") {
   CHECK(SplitOf({"--prot", "8000", "./server"}) == Split{"", {"--prot"}, {}});
   CHECK(SplitOf({"-p", "8000"}) == Split{"", {"-p"}, {}});

@@ -102,6 +102,16 @@ void Call::Fail(int status, Refusal why, std::string_view message) {
 void Call::SwitchProtocols(std::string_view lines, http::DetachedConnection server) {
   gatekeeper_.CallSwitch(*this, lines, std::move(server));
 }
+event::IoResult Call::ReadBodyInto(event::Pipe& pipe) {
+  const event::IoResult result = exchange_->ReadBodyInto(pipe);
+  body_received_ += result.size;
+  return result;
+}
+void Call::WriteFrom(event::Pipe& pipe) {
+  const size_t before = pipe.size();
+  exchange_->WriteFrom(pipe);
+  body_sent_ += before - pipe.size();
+}
 void Call::MarkSent() { sent_ = gatekeeper_.parts_.clock.Now(); }
 void Call::MarkAnswered() { answered_ = gatekeeper_.parts_.clock.Now(); }
 void Call::OnDeadline(size_t kind) { gatekeeper_.OnCallDeadline(*this, kind); }
@@ -310,6 +320,11 @@ void Gatekeeper::OnBody(http::Exchange& exchange, std::string_view data) {
     return CallFail(call, 413, Refusal::kBodyTooLarge, "the request's body is too large");
   }
   adapter_->OnBody(call, data);
+}
+
+// Its length was announced, and looked at then.
+void Gatekeeper::OnBodyReadable(http::Exchange& exchange) {
+  adapter_->OnBodyReadable(*static_cast<Call*>(exchange.context));
 }
 
 void Gatekeeper::OnRequestEnd(http::Exchange& exchange) {

@@ -27,7 +27,7 @@ constexpr Milliseconds kClosingTime{400};  // for the last words of a WebSocket
 // A client that left before it had its answer, in the log; no status that goes over the wire.
 constexpr int kClientGone = 499;
 
-policy::Address AddressOf(const event::SocketAddress& peer) {
+policy::Address AddressOf(const SocketAddress& peer) {
   policy::Address address{};
   if (peer.get()->sa_family == AF_INET6) {
     std::memcpy(address.data(), &reinterpret_cast<const sockaddr_in6*>(peer.get())->sin6_addr,

@@ -17,11 +17,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "agent/event/connect.h"
 #include "agent/event/stream.h"
 #include "agent/http/deadlines.h"
 #include "agent/http/exchange.h"
@@ -136,7 +138,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   // Closes an idle connection.
   void CloseIdle();
 
-  event::SocketAddress server;  // the owner's, as are these
+  std::optional<event::Destination> server;  // the owner's, as are these
   size_t index = 0;
   bool scheduled = false;
 

@@ -50,7 +50,7 @@ class Server::Impl final : public event::Acceptor::Owner, public ServerConnectio
   const ServerStats& stats() const { return context_.stats; }
 
  private:
-  void OnConnection(UniqueFd fd, const event::SocketAddress& peer) override {
+  void OnConnection(UniqueFd fd, const SocketAddress& peer) override {
     ++context_.stats.connections_accepted;
     if (context_.stats.connections_open >= context_.options.max_connections && !MakeRoom()) {
       return Shed(std::move(fd));

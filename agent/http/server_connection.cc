@@ -58,8 +58,7 @@ std::string_view ServerContext::Date() {
 }
 
 ServerConnection::ServerConnection(ServerContext& context, Owner& owner,
-                                   std::unique_ptr<event::Stream> stream,
-                                   const event::SocketAddress& peer)
+                                   std::unique_ptr<event::Stream> stream, const SocketAddress& peer)
     : context_(context),
       owner_(owner),
       stream_(std::move(stream)),

@@ -154,7 +154,8 @@ void ClientConnection::OnDeadline(size_t wait) {
 void ClientConnection::Read() {
   if (state_ == State::kClosed || (paused_ && !broken_)) return;
   if (splices_ && state_ == State::kBusy) {
-    user_->OnAnswerReadable();
+    // Else what can be read, or the end, comes after this answer.
+    if (parser_.body_left() > 0) user_->OnAnswerReadable();
     return EndIfWhole();
   }
   const event::IoResult result = stream_->Read(context_.read_buffer);
@@ -224,6 +225,12 @@ bool ClientConnection::CanSpliceRequest() const {
 
 void ClientConnection::WriteFrom(event::Pipe& pipe) {
   if (state_ != State::kBusy || broken_) return;
+  // On a new connection, for a second try, the head may be waiting yet.
+  if (!Flush()) return;
+  if (!out_.empty()) {
+    blocked_ = true;
+    return UpdateWaits();
+  }
   const event::IoResult result = stream_->WriteFrom(pipe);
   if (result.kind == event::IoResult::Kind::kError) return OnBroken();
   sent_ += result.size;

@@ -81,6 +81,11 @@ uint64_t MaxMessage(const policy::GatewayConfig& config) {
   return config.max_message > 0 ? config.max_message : std::numeric_limits<uint64_t>::max();
 }
 
+// Each thread has its share.
+uint64_t MostHeld(const policy::GatewayConfig& config) {
+  return std::max<uint64_t>(1, config.hold_most / std::max<uint32_t>(1, config.threads));
+}
+
 std::string_view ConfigText(const char* text, size_t size) { return {text, ::strnlen(text, size)}; }
 
 }  // namespace
@@ -219,7 +224,7 @@ void Gatekeeper::OnHead(http::Exchange& exchange) {
     case Mode::kServing:
       return Admit(call);
     case Mode::kNotYet:
-      if (policy_->config.hold_ms > 0 && parts_.traffic.held.value() < policy_->config.hold_most) {
+      if (policy_->config.hold_ms > 0 && parts_.traffic.held.value() < MostHeld(policy_->config)) {
         SetStage(call, Call::Stage::kHeld);
         return deadlines_->Set(call, kReady);
       }

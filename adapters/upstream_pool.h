@@ -39,6 +39,7 @@ class UpstreamPool final : public http::ClientConnection::Owner {
 
   // New connections go there; those to another server are not used again.
   void SetServer(const event::Destination& server);
+  void Configure(const http::ClientOptions& options) { context_.Configure(options); }
   // Closes all that are idle.
   void DropIdle();
 

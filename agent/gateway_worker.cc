@@ -103,6 +103,8 @@ void GatewayWorker::SetPolicy(std::shared_ptr<const adapters::PolicySet> policy,
     if (const Result<event::Destination> server = ServerOf(policy->config)) {
       pool_.SetServer(*server);
     }
+    pool_.Configure(ClientOptionsOf(policy->config));
+    server_.Configure(ServerOptionsOf(policy->config, 0));
     gatekeeper_.SetPolicy(policy);
     gatekeeper_.GiveTurns();
   });

@@ -285,7 +285,7 @@ void Supervisor::WaitForPort() {
 
 void Supervisor::WaitForUnixSocket() {
   unix_wait_ = std::make_unique<health::UnixWait>(
-      parts_.clock, options_.upstream.path, [this] { OnServerFound(options_.upstream.ToString()); },
+      parts_.clock, options_.upstream.path, [this] { OnUnixSocketOpen(); },
       [this](const std::string& note) { SetNote(LogLevel::kInfo, note); });
   unix_wait_->Start();
 }
@@ -294,6 +294,18 @@ void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
   probe_address_ = ProbeAddress(verdict.socket.local, verdict.v6_only);
   FollowServer();
   OnServerFound(verdict.socket.local.ToString());
+}
+
+void Supervisor::OnUnixSocketOpen() {
+  const std::string where = options_.upstream.ToString();
+  // What we may as root, the gateway may not.
+  if (::geteuid() == 0 && !NobodyMayConnect(options_.upstream.path)) {
+    parts_.log.Warn(
+        "upstream.permission",
+        {{"message", Concat("the gateway, which runs as user nobody, may not connect to ", where,
+                            "; let the server give it mode 0666")}});
+  }
+  OnServerFound(where);
 }
 
 void Supervisor::OnServerFound(const std::string& address) {

@@ -105,6 +105,7 @@ class Supervisor {
   void WaitForPort();
   void WaitForUnixSocket();
   void OnPortOpen(const health::PortVerdict& verdict);
+  void OnUnixSocketOpen();
   void OnServerFound(const std::string& address);
   void ProbeUntilHealthy();
   void OnStartupProbe(const ProbeResult& result);

@@ -81,8 +81,10 @@ class ClientContext {
   enum Wait : size_t { kForConnection, kForFirstByte, kForProgress, kInPool, kInPoolLonger };
 
   ClientContext(Clock& clock, const ClientOptions& options);
+  // From now on; what has begun keeps its limits, but not its times.
+  void Configure(const ClientOptions& fresh);
 
-  const ClientOptions options;
+  ClientOptions options;
   Deadlines deadlines;
   BufferStock buffers;
   uint64_t bytes_sent = 0;
@@ -177,7 +179,8 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   bool paused_ : 1 = false;
   bool blocked_ : 1 = false;
   bool silence_ : 1 = false;
-  bool splices_ : 1 = false;  // the user takes the body from the stream itself
+  bool body_due_ : 1 = false;  // the head of the answer says that one follows, and none has come
+  bool splices_ : 1 = false;   // the user takes the body from the stream itself
   bool restart_wait_ : 1 = false;
   bool longer_ : 1 = false;  // the server keeps idle connections for longer than most
   int interims_ = 0;

@@ -47,6 +47,7 @@ class Server::Impl final : public event::Acceptor::Owner, public ServerConnectio
 
   void StopListening() { acceptors_.clear(); }
   void CloseGently() { context_.closing = true; }
+  void Configure(const ServerOptions& options) { context_.Configure(options); }
   const ServerStats& stats() const { return context_.stats; }
 
  private:
@@ -137,6 +138,7 @@ Server::~Server() = default;
 Result<void> Server::Serve(UniqueFd listener) { return impl_->Serve(std::move(listener)); }
 void Server::StopListening() { impl_->StopListening(); }
 void Server::CloseGently() { impl_->CloseGently(); }
+void Server::Configure(const ServerOptions& options) { impl_->Configure(options); }
 const ServerStats& Server::stats() const { return impl_->stats(); }
 
 }  // namespace modal::http

@@ -50,7 +50,9 @@ class ServerContext {
   // For a Date header.
   std::string_view Date();
 
-  const ServerOptions options;
+  void Configure(const ServerOptions& fresh);
+
+  ServerOptions options;
   ExchangeHandler& handler;
   ServerStats stats;
   Deadlines deadlines;

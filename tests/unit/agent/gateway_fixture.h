@@ -50,7 +50,7 @@ inline uint16_t PortOf(int fd) {
 }
 
 inline health::GatewayRequest ProbeOf(uint32_t id, uint16_t port, std::string_view path,
-                                    uint32_t timeout_ms = 60'000) {
+                                      uint32_t timeout_ms = 60'000) {
   health::GatewayRequest request{};
   SetBoardText(request.address, "127.0.0.1");
   request.id = id;

@@ -19,6 +19,8 @@ class Adapter {
   virtual ~Adapter() = default;
   virtual void Begin(Call& call) = 0;
   virtual void OnBody(Call& call, std::string_view data) = 0;
+  // After Call::SpliceBody().
+  virtual void OnBodyReadable(Call& /*call*/) {}
   virtual void OnRequestEnd(Call& call) = 0;
   // The client has taken enough for Write() to go on.
   virtual void OnDrained(Call& call) = 0;

@@ -43,6 +43,12 @@ class Call final : private http::Deadlines::Entry {
   // to and fro between the client and `server`.
   void SwitchProtocols(std::string_view lines, http::DetachedConnection server);
 
+  // As in http::Exchange.
+  bool SpliceBody() { return exchange_->SpliceBody(); }
+  event::IoResult ReadBodyInto(event::Pipe& pipe);
+  uint64_t room_to_splice() const { return exchange_->room_to_splice(); }
+  void WriteFrom(event::Pipe& pipe);
+
   void PauseBody() { exchange_->PauseBody(); }
   void ResumeBody() { exchange_->ResumeBody(); }
 

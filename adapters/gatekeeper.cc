@@ -81,6 +81,11 @@ uint64_t MaxMessage(const policy::GatewayConfig& config) {
   return config.max_message > 0 ? config.max_message : std::numeric_limits<uint64_t>::max();
 }
 
+// Each thread has its share.
+uint64_t MostHeld(const policy::GatewayConfig& config) {
+  return std::max<uint64_t>(1, config.hold_most / std::max<uint32_t>(1, config.threads));
+}
+
 std::string_view ConfigText(const char* text, size_t size) { return {text, ::strnlen(text, size)}; }
 
 }  // namespace
@@ -101,6 +106,16 @@ void Call::Fail(int status, Refusal why, std::string_view message) {
 }
 void Call::SwitchProtocols(std::string_view lines, http::DetachedConnection server) {
   gatekeeper_.CallSwitch(*this, lines, std::move(server));
+}
+event::IoResult Call::ReadBodyInto(event::Pipe& pipe) {
+  const event::IoResult result = exchange_->ReadBodyInto(pipe);
+  body_received_ += result.size;
+  return result;
+}
+void Call::WriteFrom(event::Pipe& pipe) {
+  const size_t before = pipe.size();
+  exchange_->WriteFrom(pipe);
+  body_sent_ += before - pipe.size();
 }
 void Call::MarkSent() { sent_ = gatekeeper_.parts_.clock.Now(); }
 void Call::MarkAnswered() { answered_ = gatekeeper_.parts_.clock.Now(); }
@@ -310,6 +325,11 @@ void Gatekeeper::OnBody(http::Exchange& exchange, std::string_view data) {
     return CallFail(call, 413, Refusal::kBodyTooLarge, "the request's body is too large");
   }
   adapter_->OnBody(call, data);
+}
+
+// Its length was announced, and looked at then.
+void Gatekeeper::OnBodyReadable(http::Exchange& exchange) {
+  adapter_->OnBodyReadable(*static_cast<Call*>(exchange.context));
 }
 
 void Gatekeeper::OnRequestEnd(http::Exchange& exchange) {

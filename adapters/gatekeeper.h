@@ -68,6 +68,7 @@ class Gatekeeper final : public http::ExchangeHandler {
 
   void OnHead(http::Exchange& exchange) override;
   void OnBody(http::Exchange& exchange, std::string_view data) override;
+  void OnBodyReadable(http::Exchange& exchange) override;
   void OnRequestEnd(http::Exchange& exchange) override;
   void OnDrained(http::Exchange& exchange) override;
   void OnGone(http::Exchange& exchange) override;

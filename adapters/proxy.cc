@@ -21,6 +21,9 @@ using policy::HeaderKind;
 using policy::Refusal;
 
 // Of a request's body so much is kept, in case it has to be sent once more.
+// What is left of a body must be this much for splice(2) to be worth it.
+constexpr uint64_t kWorthSplicing = uint64_t{128} * 1024;
+constexpr size_t kSparePipes = 4;
 constexpr size_t kKeptBody = size_t{16} * 1024;
 
 void AppendLine(std::string& out, const http::Header& header) {
@@ -105,7 +108,28 @@ class Proxy::Passage final : public http::ClientUser {
         std::string().swap(kept_);
       }
     }
-    if (connection_ != nullptr && !connection_->Write(data)) call_->PauseBody();
+    if (connection_ == nullptr) return;
+    if (!connection_->Write(data)) return call_->PauseBody();
+    body_seen_ += data.size();
+    const uint64_t length = call_->request().content_length.value_or(0);
+    if (length >= body_seen_ + kWorthSplicing && connection_->CanSpliceRequest()) SpliceBody();
+  }
+
+  void SpliceBody() {
+    if (!request_pipe_) request_pipe_ = proxy_.TakePipe();
+    if (request_pipe_) call_->SpliceBody();
+  }
+
+  void OnBodyReadable() {
+    whole_ = false;
+    if (connection_ == nullptr) return;
+    const event::IoResult result = call_->ReadBodyInto(*request_pipe_);
+    if (result.kind == event::IoResult::Kind::kDone) PassBody();
+  }
+
+  void PassBody() {
+    connection_->WriteFrom(*request_pipe_);
+    if (!request_pipe_->empty()) call_->PauseBody();
   }
 
   void OnRequestEnd() {
@@ -114,6 +138,10 @@ class Proxy::Passage final : public http::ClientUser {
   }
 
   void OnDrained() {
+    if (answer_pipe_ && !answer_pipe_->empty()) {
+      call_->WriteFrom(*answer_pipe_);
+      if (!answer_pipe_->empty()) return;
+    }
     if (connection_ != nullptr) connection_->ResumeAnswer();
   }
 
@@ -172,7 +200,18 @@ class Proxy::Passage final : public http::ClientUser {
   }
 
   void OnAnswerPause() override {
-    if (call_->has_begun()) call_->Uncork();
+    if (!call_->has_begun()) return;
+    call_->Uncork();
+    if (connection_->answer_left() < kWorthSplicing || call_->room_to_splice() == 0) return;
+    if (!answer_pipe_) answer_pipe_ = proxy_.TakePipe();
+    if (answer_pipe_) connection_->SpliceAnswer();
+  }
+
+  void OnAnswerReadable() override {
+    const event::IoResult result = connection_->ReadAnswerInto(*answer_pipe_);
+    if (result.kind != event::IoResult::Kind::kDone) return;
+    call_->WriteFrom(*answer_pipe_);
+    if (!answer_pipe_->empty()) connection_->PauseAnswer();
   }
 
   void OnAnswerEnd(std::span<const http::Header> trailers) override {
@@ -188,7 +227,13 @@ class Proxy::Passage final : public http::ClientUser {
     Fail(verdict.status, verdict.why, Concat("the server did not answer: ", error.message));
   }
 
-  void OnRequestDrained() override { call_->ResumeBody(); }
+  void OnRequestDrained() override {
+    if (request_pipe_ && !request_pipe_->empty()) {
+      PassBody();
+      if (!request_pipe_->empty()) return;
+    }
+    call_->ResumeBody();
+  }
 
   void EndRequest() {
     const std::span<const http::Header> trailers = call_->request().trailers;
@@ -243,7 +288,10 @@ class Proxy::Passage final : public http::ClientUser {
     call_ = nullptr;
     request_ended_ = retried_ = false;
     whole_ = true;
+    body_seen_ = 0;
     kept_.clear();
+    proxy_.GiveBack(std::move(request_pipe_));
+    proxy_.GiveBack(std::move(answer_pipe_));
     proxy_.GiveBack(*this);
   }
 
@@ -254,6 +302,9 @@ class Proxy::Passage final : public http::ClientUser {
   bool retried_ = false;
   bool whole_ = true;  // `kept_` is all of the body that has come
   std::string kept_;
+  uint64_t body_seen_ = 0;
+  std::unique_ptr<event::Pipe> request_pipe_;  // while bodies pass through them
+  std::unique_ptr<event::Pipe> answer_pipe_;
 };
 
 void Proxy::Passage::WriteHead(std::string& out, const http::Request& request) {
@@ -310,6 +361,7 @@ void Proxy::Begin(Call& call) {
 void Proxy::OnBody(Call& call, std::string_view data) {
   static_cast<Passage*>(call.state)->OnBody(data);
 }
+void Proxy::OnBodyReadable(Call& call) { static_cast<Passage*>(call.state)->OnBodyReadable(); }
 void Proxy::OnRequestEnd(Call& call) { static_cast<Passage*>(call.state)->OnRequestEnd(); }
 void Proxy::OnDrained(Call& call) { static_cast<Passage*>(call.state)->OnDrained(); }
 void Proxy::OnGone(Call& call) { static_cast<Passage*>(call.state)->OnGone(); }
@@ -331,6 +383,23 @@ std::span<const http::Header> Proxy::PassedTrailers(std::span<const http::Header
     if (policy::KindOf(trailer.name) == HeaderKind::kOther) trailers_.push_back(trailer);
   }
   return trailers_;
+}
+
+std::unique_ptr<event::Pipe> Proxy::TakePipe() {
+  if (!spare_pipes_.empty()) {
+    std::unique_ptr<event::Pipe> pipe = std::move(spare_pipes_.back());
+    spare_pipes_.pop_back();
+    return pipe;
+  }
+  Result<std::unique_ptr<event::Pipe>> pipe = event::Pipe::Open();
+  return pipe ? *std::move(pipe) : nullptr;
+}
+
+void Proxy::GiveBack(std::unique_ptr<event::Pipe> pipe) {
+  // One with something in it is of no use to anybody else.
+  if (pipe && pipe->empty() && spare_pipes_.size() < kSparePipes) {
+    spare_pipes_.push_back(std::move(pipe));
+  }
 }
 
 void Proxy::GiveBack(Passage& passage) { spare_.push_back(&passage); }

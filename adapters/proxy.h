@@ -13,6 +13,7 @@
 
 #include "adapters/adapter.h"
 #include "adapters/upstream_pool.h"
+#include "agent/event/pipe.h"
 #include "agent/policy/traffic.h"
 
 namespace modal::adapters {
@@ -25,6 +26,7 @@ class Proxy final : public Adapter {
 
   void Begin(Call& call) override;
   void OnBody(Call& call, std::string_view data) override;
+  void OnBodyReadable(Call& call) override;
   void OnRequestEnd(Call& call) override;
   void OnDrained(Call& call) override;
   void OnGone(Call& call) override;
@@ -33,6 +35,9 @@ class Proxy final : public Adapter {
   class Passage;
 
   std::span<const http::Header> PassedTrailers(std::span<const http::Header> trailers);
+  // Null where there is none to be had: then bytes are copied.
+  std::unique_ptr<event::Pipe> TakePipe();
+  void GiveBack(std::unique_ptr<event::Pipe> pipe);
   Passage& Take();
   void GiveBack(Passage& passage);
 
@@ -43,6 +48,7 @@ class Proxy final : public Adapter {
   std::vector<http::Header> trailers_;
   std::vector<std::unique_ptr<Passage>> passages_;
   std::vector<Passage*> spare_;
+  std::vector<std::unique_ptr<event::Pipe>> spare_pipes_;
 };
 
 }  // namespace modal::adapters

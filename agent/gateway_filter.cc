@@ -50,6 +50,14 @@ void AddSockets(std::vector<Call>& calls, bool unix_sockets) {
     calls.push_back({"socket", {{0, kInt, AF_UNIX}, {1, kSocketType, SOCK_STREAM}}});
 }
 
+// Large bodies pass through pipes from socket to socket.
+void AddPipes(std::vector<Call>& calls) {
+  calls.push_back({"pipe2"});
+  calls.push_back({"splice"});
+  calls.push_back({"fcntl", {{1, kInt, F_SETPIPE_SZ}}});
+  calls.push_back({"fcntl64", {{1, kInt, F_SETPIPE_SZ}}});
+}
+
 // The access log, opened by the supervisor and handed over; and settings, in a memfd.
 void AddLog(std::vector<Call>& calls) {
   for (const char* name : {"pwritev2", "poll", "lseek", "pread64", "fstat"}) {
@@ -84,9 +92,9 @@ void AddRuntime(std::vector<Call>& calls) {
 // a pipe.
 void AddSanitizers(std::vector<Call>& calls) {
 #ifdef MODAL_SANITIZED
-  for (const char* name : {"sigaltstack", "sched_getaffinity", "prctl", "readlink", "readlinkat",
-                           "newfstatat", "stat", "getrlimit", "prlimit64", "getrusage", "uname",
-                           "nanosleep", "clock_nanosleep", "pipe", "pipe2"}) {
+  for (const char* name :
+       {"sigaltstack", "sched_getaffinity", "prctl", "readlink", "readlinkat", "newfstatat", "stat",
+        "getrlimit", "prlimit64", "getrusage", "uname", "nanosleep", "clock_nanosleep", "pipe"}) {
     calls.push_back({name});
   }
   for (const char* name : {"mmap", "mmap2", "mprotect"}) calls.push_back({name});
@@ -104,6 +112,7 @@ Result<process::SeccompFilter> GatewayFilter(bool unix_sockets) {
   std::vector<Call> calls;
   AddLoop(calls);
   AddSockets(calls, unix_sockets);
+  AddPipes(calls);
   AddLog(calls);
   AddMemory(calls);
   AddRuntime(calls);

@@ -14,6 +14,20 @@
 namespace modal::event {
 namespace {
 
+// What a listening socket has, its connections inherit (on Linux): a system call saved for each.
+void PrepareConnections(int listener) {
+  const auto set = [listener](int level, int option, int value) {
+    (void)::setsockopt(listener, level, option, &value, sizeof value);  // not all are TCP
+  };
+  // Answers are written whole: waiting for more to send with them only delays them.
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  // A client that has vanished from a quiet connection (a WebSocket) is noticed in two minutes.
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 15);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
+}
+
 constexpr int kBatch = 64;  // connections taken before others on the loop have their turn
 constexpr Milliseconds kPause{100};
 
@@ -138,6 +152,7 @@ Result<std::unique_ptr<Acceptor>> Acceptor::Start(Loop& loop, Clock& clock, Uniq
   if (::fcntl(listener.get(), F_SETFL, ::fcntl(listener.get(), F_GETFL) | O_NONBLOCK) != 0) {
     return Error::FromErrno("accept connections", errno);
   }
+  PrepareConnections(listener.get());
   std::unique_ptr<Acceptor> acceptor(new Acceptor(clock, std::move(listener), owner));
   Acceptor* self = acceptor.get();
   Result<std::unique_ptr<Poller>> poller =
@@ -161,9 +176,6 @@ UniqueFd Acceptor::Accept(SocketAddress* peer) {
   UniqueFd fd(::accept4(listener_.get(), address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!fd) return fd;
   *peer = SocketAddress::FromSockaddr(address, size);
-  // Answers are written whole: waiting for more to send with them only delays them.
-  const int on = 1;
-  if (peer->is_tcp()) ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;
 }
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "agent/base/check.h"
+#include "agent/event/pipe.h"
 
 namespace modal::event {
 namespace {
@@ -84,6 +85,9 @@ IoResult SocketStream::Write(std::span<const std::string_view> pieces) {
     if (errno != EINTR) return Failed(errno);
   }
 }
+
+IoResult SocketStream::ReadInto(Pipe& pipe, size_t most) { return pipe.ReadFrom(fd_.get(), most); }
+IoResult SocketStream::WriteFrom(Pipe& pipe) { return pipe.WriteTo(fd_.get()); }
 
 void SocketStream::ShutdownWrite() { ::shutdown(fd_.get(), SHUT_WR); }
 

@@ -39,6 +39,8 @@ class StreamListener {
   virtual void OnReady(Poller::Ready ready) = 0;
 };
 
+class Pipe;
+
 class Stream {
  public:
   virtual ~Stream() = default;
@@ -53,6 +55,11 @@ class Stream {
   // what was taken of all.
   static constexpr size_t kMostPieces = 4;
   virtual IoResult Write(std::span<const std::string_view> pieces) = 0;
+
+  // As Read() and Write(), by way of a pipe; at most `most` bytes into it, all that is in it out of
+  // it. kError with EINVAL: not with this stream.
+  virtual IoResult ReadInto(Pipe& pipe, size_t most) = 0;
+  virtual IoResult WriteFrom(Pipe& pipe) = 0;
 
   // Nothing more will be written; the other end sees the end, and may still send.
   virtual void ShutdownWrite() = 0;
@@ -72,6 +79,8 @@ class SocketStream : public Stream {
   IoResult Read(std::span<char> buffer) override;
   IoResult Write(std::string_view data) override;
   IoResult Write(std::span<const std::string_view> pieces) override;
+  IoResult ReadInto(Pipe& pipe, size_t most) override;
+  IoResult WriteFrom(Pipe& pipe) override;
   void ShutdownWrite() override;
   void Close() override;
   void Reset() override;

@@ -1,7 +1,9 @@
 #include "agent/http/client_connection.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "agent/base/check.h"
@@ -45,7 +47,7 @@ void ClientConnection::Begin(ClientUser& user, Method method, BodyFraming framin
   user_ = &user;
   state_ = State::kBusy;
   framing_ = framing;
-  ended_ = answered_ = paused_ = blocked_ = silence_ = false;
+  ended_ = answered_ = paused_ = blocked_ = silence_ = splices_ = false;
   restart_wait_ = true;
   interims_ = 0;
   sent_before_ = sent_;
@@ -115,6 +117,7 @@ void ClientConnection::OnTurn() {
   if (state_ != State::kBusy) return;
   if (broken_) return Read();
   Flush();
+  EndIfWhole();
   UpdateWaits();
 }
 
@@ -141,8 +144,8 @@ void ClientConnection::OnDeadline(size_t wait) {
     case ClientContext::kForFirstByte:
       return Fail(ClientFailure::kFirstByteTimeout, "the server did not begin to answer");
     case ClientContext::kForProgress:
-      return Fail(ClientFailure::kIdleTimeout, answered_ ? "the server stopped answering"
-                                                         : "the server stopped reading");
+      return Fail(ClientFailure::kIdleTimeout,
+                  answered_ ? "the server stopped answering" : "the server stopped reading");
     default:  // in the pool
       return CloseIdle();
   }
@@ -150,6 +153,10 @@ void ClientConnection::OnDeadline(size_t wait) {
 
 void ClientConnection::Read() {
   if (state_ == State::kClosed || (paused_ && !broken_)) return;
+  if (splices_ && state_ == State::kBusy) {
+    user_->OnAnswerReadable();
+    return EndIfWhole();
+  }
   const event::IoResult result = stream_->Read(context_.read_buffer);
   switch (result.kind) {
     case event::IoResult::Kind::kAgain:
@@ -172,6 +179,57 @@ void ClientConnection::Read() {
   Consume({context_.read_buffer.data(), result.size});
   // What a server sent before it broke is all there is to come.
   if (broken_ && state_ == State::kBusy) FlushSoon();
+}
+
+// With SpliceAnswer(): all of the body has been read, and has gone on (or we were told to wait).
+void ClientConnection::EndIfWhole() {
+  if (state_ == State::kBusy && splices_ && !paused_ && parser_.body_left() == 0) Consume({});
+}
+
+bool ClientConnection::SpliceAnswer() {
+  splices_ = state_ == State::kBusy && answer_left() > 0;
+  return splices_;
+}
+
+uint64_t ClientConnection::answer_left() const {
+  const ReceivedResponse& response = parser_.response();
+  return response.has_body && response.content_length ? parser_.body_left() : 0;
+}
+
+event::IoResult ClientConnection::ReadAnswerInto(event::Pipe& pipe) {
+  const event::IoResult result =
+      stream_->ReadInto(pipe, static_cast<size_t>(std::min<uint64_t>(
+                                  parser_.body_left(), std::numeric_limits<int32_t>::max())));
+  switch (result.kind) {
+    case event::IoResult::Kind::kDone:
+      parser_.SkipBody(result.size);
+      restart_wait_ = true;
+      break;
+    case event::IoResult::Kind::kError:
+    case event::IoResult::Kind::kEnd:
+      // Reading in the usual way tells what it is.
+      splices_ = false;
+      FlushSoon();
+      break;
+    case event::IoResult::Kind::kAgain:
+      break;
+  }
+  return result;
+}
+
+bool ClientConnection::CanSpliceRequest() const {
+  return state_ == State::kBusy && framing_ == BodyFraming::kLength && out_.empty() && !broken_ &&
+         connected_;
+}
+
+void ClientConnection::WriteFrom(event::Pipe& pipe) {
+  if (state_ != State::kBusy || broken_) return;
+  const event::IoResult result = stream_->WriteFrom(pipe);
+  if (result.kind == event::IoResult::Kind::kError) return OnBroken();
+  sent_ += result.size;
+  if (result.size > 0) restart_wait_ = true;
+  blocked_ = !pipe.empty();
+  UpdateWaits();
 }
 
 void ClientConnection::Consume(std::string_view input) {
@@ -288,6 +346,7 @@ void ClientConnection::ResumeAnswer() {
   if (!paused_) return;
   paused_ = false;
   restart_wait_ = true;
+  if (splices_) FlushSoon();
   UpdateWaits();
 }
 
@@ -299,7 +358,7 @@ void ClientConnection::UpdateWaits() {
     wait = longer_ ? ClientContext::kInPoolLonger : ClientContext::kInPool;
   } else if (!connected_) {
     wait = ClientContext::kForConnection;
-  } else if (out_.full()) {
+  } else if (out_.full() || blocked_) {
     wait = ClientContext::kForProgress;
   } else if (answered_) {
     if (!paused_ && !silence_) wait = ClientContext::kForProgress;

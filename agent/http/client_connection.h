@@ -68,6 +68,8 @@ class ClientUser {
   virtual void OnAnswerEnd(std::span<const Header> trailers) = 0;
   virtual void OnAnswerFailed(const ClientError& error) = 0;
   virtual void OnRequestDrained() = 0;
+  // After SpliceAnswer(): some of the body can be read.
+  virtual void OnAnswerReadable() {}
 };
 
 // What the connections of one loop share. Outlives them.
@@ -112,6 +114,15 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
 
   void PauseAnswer();
   void ResumeAnswer();
+  // Large bodies can pass without being copied, if their length is known: as in Exchange.
+  bool SpliceAnswer();
+  // So much of the answer's body has not been read, if its length is known; else 0.
+  uint64_t answer_left() const;
+  event::IoResult ReadAnswerInto(event::Pipe& pipe);
+  // What was written before has gone out, and the request's body is no chunked one.
+  bool CanSpliceRequest() const;
+  // If something is left in the pipe, OnRequestDrained() follows.
+  void WriteFrom(event::Pipe& pipe);
   // The answer may be silent for as long as it likes (a stream of events).
   void AllowSilence() { silence_ = true; }
   // The user wants to hear no more; the connection is closed.
@@ -137,6 +148,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
 
   void Read();
   void Consume(std::string_view input);
+  void EndIfWhole();
   void OnHead();
   void OnEnd();
   void OnEndOfInput();
@@ -163,6 +175,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   bool paused_ : 1 = false;
   bool blocked_ : 1 = false;
   bool silence_ : 1 = false;
+  bool splices_ : 1 = false;  // the user takes the body from the stream itself
   bool restart_wait_ : 1 = false;
   bool longer_ : 1 = false;  // the server keeps idle connections for longer than most
   int interims_ = 0;

@@ -24,6 +24,12 @@ DetachedConnection Exchange::SwitchProtocols(std::string_view lines) {
   return connection_->SwitchProtocols(lines);
 }
 const event::SocketAddress& Exchange::peer() const { return connection_->peer(); }
+bool Exchange::SpliceBody() { return connection_->SpliceBody(); }
+event::IoResult Exchange::ReadBodyInto(event::Pipe& pipe) {
+  return connection_->ReadBodyInto(pipe);
+}
+uint64_t Exchange::room_to_splice() const { return connection_->room_to_splice(); }
+void Exchange::WriteFrom(event::Pipe& pipe) { connection_->WriteFrom(pipe); }
 void Exchange::PauseBody() { connection_->PauseBody(); }
 void Exchange::ResumeBody() { connection_->ResumeBody(); }
 

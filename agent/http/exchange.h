@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "agent/event/listener.h"
+#include "agent/event/pipe.h"
 #include "agent/event/stream.h"
 #include "agent/http/message.h"
 
@@ -85,6 +86,18 @@ class Exchange {
   void PauseBody();
   void ResumeBody();
 
+  // Large bodies can pass without being copied, if their length is known. From SpliceBody() on the
+  // handler hears OnBodyReadable() instead of OnBody() and takes the body from the connection
+  // itself, with ReadBodyInto(), as far as it is there. False: not this body, or not from here on.
+  bool SpliceBody();
+  event::IoResult ReadBodyInto(event::Pipe& pipe);
+  // The answer, between Begin() and End(): so many bytes could still be written from a pipe; 0: not
+  // this answer, or not now, since what was written before has not gone out.
+  uint64_t room_to_splice() const;
+  // Writes what is in the pipe, as far as the client takes it. If something is left, OnDrained()
+  // follows as after Write().
+  void WriteFrom(event::Pipe& pipe);
+
   void* context = nullptr;
 
  private:
@@ -111,6 +124,7 @@ class ExchangeHandler {
   virtual void OnRequestEnd(Exchange& exchange) = 0;
   virtual void OnDrained(Exchange& exchange) = 0;
   virtual void OnGone(Exchange& exchange) = 0;
+  virtual void OnBodyReadable(Exchange& /*exchange*/) {}
   // A client was answered this status without the handler, for what it did wrong.
   virtual void OnRefused(int /*status*/) {}
 };

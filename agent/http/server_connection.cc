@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <limits>
 
 #include "agent/base/check.h"
 
@@ -118,6 +120,10 @@ void ServerConnection::OnDeadline(size_t wait) {
 // ---- Reading ----
 
 void ServerConnection::Read() {
+  if (splices_ && state_ == State::kBody && handler_has_it_) {
+    if (!paused_) context_.handler.OnBodyReadable(active_->exchange);
+    return;
+  }
   const bool ahead = state_ == State::kRead;
   const std::span<char> buffer(context_.read_buffer.data(), ahead ? kReadAhead : kReadSize);
   const event::IoResult result = stream_->Read(buffer);
@@ -208,7 +214,7 @@ void ServerConnection::OnHead() {
   state_ = State::kBody;
   restart_wait_ = true;
   answer_ = Answer::kNone;
-  paused_ = blocked_ = corked_ = false;
+  paused_ = blocked_ = corked_ = splices_ = false;
   body_read_ = 0;
   ++context_.stats.requests;
   Exchange& exchange = active_->exchange;
@@ -443,6 +449,59 @@ void ServerConnection::ResumeBody() {
   AfterCall();
 }
 
+bool ServerConnection::SpliceBody() {
+  const bool possible = !IsTooLate() && state_ == State::kBody &&
+                        !active_->exchange.request_.chunked && active_->parser.body_left() > 0 &&
+                        unread().empty();
+  splices_ = possible;
+  return possible;
+}
+
+event::IoResult ServerConnection::ReadBodyInto(event::Pipe& pipe) {
+  const uint64_t left = active_->parser.body_left();
+  const event::IoResult result = stream_->ReadInto(
+      pipe, static_cast<size_t>(std::min<uint64_t>(left, std::numeric_limits<int32_t>::max())));
+  switch (result.kind) {
+    case event::IoResult::Kind::kDone:
+      active_->parser.SkipBody(result.size);
+      body_read_ += result.size;
+      context_.stats.bytes_received += result.size;
+      restart_wait_ = true;
+      break;
+    case event::IoResult::Kind::kEnd:
+      end_of_input_ = true;
+      break;
+    case event::IoResult::Kind::kError:
+      if (result.error == EINVAL) {
+        splices_ = false;
+      } else {
+        Cut();
+      }
+      break;
+    case event::IoResult::Kind::kAgain:
+      break;
+  }
+  return result;
+}
+
+uint64_t ServerConnection::room_to_splice() const {
+  const bool possible = handler_has_it_ && state_ != State::kClosed && answer_ == Answer::kBegun &&
+                        framing_ == BodyFraming::kLength && out_.empty();
+  return possible ? body_to_write_ : 0;
+}
+
+void ServerConnection::WriteFrom(event::Pipe& pipe) {
+  if (IsTooLate()) return;
+  const event::IoResult result = stream_->WriteFrom(pipe);
+  if (result.kind == event::IoResult::Kind::kError) return Cut();
+  MODAL_CHECK(result.size <= body_to_write_);
+  body_to_write_ -= result.size;
+  context_.stats.bytes_sent += result.size;
+  if (result.size > 0) restart_wait_ = true;
+  blocked_ = !pipe.empty();
+  if (!settling_) UpdateWaits();
+}
+
 // The end of every call to the Exchange.
 void ServerConnection::AfterCall() {
   if (answer_ == Answer::kFinished) handler_has_it_ = false;
@@ -630,7 +689,7 @@ void ServerConnection::UpdateWaits() {
     case State::kClosed:
       break;
   }
-  if (out_.full()) wait = ServerContext::kForWrite;
+  if (out_.full() || blocked_) wait = ServerContext::kForWrite;
   stream_->WaitFor(read && !end_of_input_, out_.full() || (blocked_ && handler_has_it_));
   if (!wait) {
     context_.deadlines.Clear(*this);

@@ -139,6 +139,10 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   bool IsTooLate() const;
   void PauseBody();
   void ResumeBody();
+  bool SpliceBody();
+  event::IoResult ReadBodyInto(event::Pipe& pipe);
+  uint64_t room_to_splice() const;
+  void WriteFrom(event::Pipe& pipe);
 
   std::string& out() { return out_.text(); }
   void AppendAnswerHead(const ResponseHead& head);
@@ -178,6 +182,7 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   bool paused_ : 1 = false;          // by the handler
   bool blocked_ : 1 = false;         // Write() said to wait
   bool corked_ : 1 = false;          // by the handler, until the end of this answer at most
+  bool splices_ : 1 = false;         // the handler takes the body from the stream itself
   bool busy_ : 1 = false;            // counted as such
   bool end_of_input_ : 1 = false;    // the client has shut its side
   bool linger_ : 1 = false;          // bytes may come that nobody reads

@@ -189,10 +189,10 @@ class Chain {
   // Whether somebody behind the peer is believed.
   bool moved() const { return size_ > 1; }
   std::span<const Address> addresses() const { return std::span(addresses_).first(size_); }
-  bool Add(const Address& address) {
-    if (size_ == addresses_.size()) return false;
-    addresses_[size_++] = address;
-    return true;
+  // Of a very long chain those between are forgotten, never the client.
+  void Add(const Address& address) {
+    if (size_ < addresses_.size()) ++size_;
+    addresses_[size_ - 1] = address;
   }
 
  private:
@@ -207,7 +207,8 @@ Chain FollowXForwardedFor(std::span<const Network> trusted, const Address& peer,
   while (IsTrusted(trusted, chain.client())) {
     const std::optional<std::string_view> text = list.Next();
     const std::optional<Address> address = text ? ParseNode(*text) : std::nullopt;
-    if (!address || !chain.Add(*address)) break;
+    if (!address) break;
+    chain.Add(*address);
   }
   return chain;
 }
@@ -222,8 +223,9 @@ Chain FollowForwarded(std::span<const Network> trusted, const Address& peer,
     const std::optional<ForwardedElement> element = text ? ParseElement(*text) : std::nullopt;
     if (!element) break;
     const std::optional<Address> address = ParseNode(element->node);
-    if (address ? chain.Add(*address) : !chain.moved()) told = *element;
+    if (address || !chain.moved()) told = *element;
     if (!address) break;
+    chain.Add(*address);
   }
   return chain;
 }

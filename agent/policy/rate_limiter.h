@@ -17,7 +17,8 @@
 
 namespace modal::policy {
 
-class RateLimiter {
+// Alone on its cache line: whoever stands beside it is not slowed down by it.
+class alignas(64) RateLimiter {
  public:
   // `rate` is requests a second; 0 lets everything pass. A burst of 0 counts as 1.
   RateLimiter(uint32_t rate, uint32_t burst);
@@ -28,10 +29,9 @@ class RateLimiter {
   std::optional<std::chrono::nanoseconds> TryTake(Clock::TimePoint now);
 
  private:
+  std::atomic<int64_t> full_at_;
   int64_t interval_ = 0;  // nanoseconds from one to the next; 0: off
   int64_t window_ = 0;    // nanoseconds in which an empty bucket fills
-  // Alone on its cache line: whoever stands beside it is not slowed down by it.
-  alignas(64) std::atomic<int64_t> full_at_;
 };
 
 // What a Retry-After says: whole seconds, rounded up, at least 1.

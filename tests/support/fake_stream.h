@@ -12,6 +12,8 @@
 // it spins; Run() gives up on it, and spun() is true.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -21,6 +23,8 @@
 #include <string>
 #include <string_view>
 
+#include "agent/base/check.h"
+#include "agent/event/pipe.h"
 #include "agent/event/stream.h"
 
 namespace modal::test {
@@ -115,6 +119,24 @@ class FakePeer::Stream : public event::Stream {
     std::string all;
     for (const std::string_view piece : pieces) all += piece;
     return Write(all);
+  }
+
+  event::IoResult ReadInto(event::Pipe& pipe, size_t most) override {
+    std::string text(std::min<size_t>(most, 4096), '\0');
+    const event::IoResult result = Read(text);
+    if (result.kind != event::IoResult::Kind::kDone) return result;
+    MODAL_CHECK(::write(pipe.write_end(), text.data(), result.size) ==
+                static_cast<ssize_t>(result.size));
+    pipe.Count(static_cast<ptrdiff_t>(result.size));
+    return result;
+  }
+  event::IoResult WriteFrom(event::Pipe& pipe) override {
+    std::string text(std::min(pipe.size(), peer_.room_), '\0');
+    if (peer_.closed_ || peer_.error_ != 0 || peer_.shut_ || text.empty()) return Write(text);
+    MODAL_CHECK(::read(pipe.read_end(), text.data(), text.size()) ==
+                static_cast<ssize_t>(text.size()));
+    pipe.Count(-static_cast<ptrdiff_t>(text.size()));
+    return Write(text);
   }
 
   void ShutdownWrite() override {

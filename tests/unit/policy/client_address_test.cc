@@ -237,10 +237,17 @@ TEST_CASE("no control character goes on, and a host that cannot be quoted is lef
         "Forwarded: for=192.0.2.1;proto=http\r\n");
 }
 
-TEST_CASE("a chain without end ends somewhere, with a trusted address") {
-  std::string chain = "1.1.1.1";
-  for (int i = 0; i < 5000; ++i) chain += ",10.0.0.2";
-  CHECK(ClientText({"10.0.0.1", {chain}}) == "10.0.0.2");
+TEST_CASE("a chain of trusted addresses may be long: its end is the client") {
+  std::string list = "1.1.1.1";
+  std::string elements = "for=1.1.1.1";
+  for (int i = 0; i < 5000; ++i) list += ",10.0.0.2";
+  for (int i = 0; i < 5000; ++i) elements += ",for=10.0.0.2";
+  CHECK(ClientText({"10.0.0.1", {list}}) == "1.1.1.1");
+  CHECK(ClientText({"10.0.0.1", {}, {elements}}) == "1.1.1.1");
+  // The list that is made of the other one leaves out some in between, not its ends.
+  const std::string sent = Sent({"10.0.0.1", {}, {elements}});
+  CHECK(sent.starts_with("1.1.1.1, 10.0.0.2, "));
+  CHECK(sent.find(", 10.0.0.2, 10.0.0.1 | http") != std::string::npos);
 }
 
 }  // namespace

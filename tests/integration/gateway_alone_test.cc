@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -54,18 +53,6 @@ CurlAnswer Curl(std::vector<std::string> arguments) {
   answer.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return answer;
 }
-
-// A line of /proc/PID/FILE, from after its name.
-std::string ProcLine(pid_t pid, const std::string& file, const std::string& name) {
-  std::ifstream stream(Concat("/proc/", pid, "/", file));
-  std::string line;
-  while (std::getline(stream, line)) {
-    if (line.starts_with(name + ":")) return std::string(Trim(line.substr(name.size() + 1)));
-  }
-  return "";
-}
-
-long PssKiB(pid_t pid) { return std::atol(ProcLine(pid, "smaps_rollup", "Pss").c_str()); }
 
 TEST_CASE("curl gets every endpoint") {
   GatewayAlone gateway;

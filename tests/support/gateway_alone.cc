@@ -11,7 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include "agent/base/strings.h"
@@ -98,6 +100,17 @@ std::optional<ExitStatus> AwaitEnd(pid_t pid) {
   REQUIRE(::waitpid(pid, &status, 0) == pid);
   return ExitStatus::FromWait(status);
 }
+
+std::string ProcLine(pid_t pid, const std::string& file, const std::string& name) {
+  std::ifstream stream(Concat("/proc/", pid, "/", file));
+  std::string line;
+  while (std::getline(stream, line)) {
+    if (line.starts_with(name + ":")) return std::string(Trim(line.substr(name.size() + 1)));
+  }
+  return "";
+}
+
+long PssKiB(pid_t pid) { return std::atol(ProcLine(pid, "smaps_rollup", "Pss").c_str()); }
 
 policy::GatewayConfig PlainConfig(uint16_t upstream_port) {
   policy::GatewayConfig config{};

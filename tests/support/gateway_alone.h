@@ -38,6 +38,10 @@ pid_t StartGateway(const std::vector<std::string>& arguments, const std::vector<
 // Nothing if it is still running at the deadline.
 std::optional<ExitStatus> AwaitEnd(pid_t pid);
 
+// A line of /proc/PID/FILE, from after its name.
+std::string ProcLine(pid_t pid, const std::string& file, const std::string& name);
+long PssKiB(pid_t pid);
+
 // Settings with long times and wide limits, for one thread and a server at `upstream_port`.
 policy::GatewayConfig PlainConfig(uint16_t upstream_port);
 // As the gateway gets them.

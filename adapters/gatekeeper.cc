@@ -224,7 +224,7 @@ void Gatekeeper::OnHead(http::Exchange& exchange) {
     case Mode::kServing:
       return Admit(call);
     case Mode::kNotYet:
-      if (policy_->config.hold_ms > 0 && parts_.traffic.held.value() < policy_->config.hold_most) {
+      if (policy_->config.hold_ms > 0 && parts_.traffic.held.value() < MostHeld(policy_->config)) {
         SetStage(call, Call::Stage::kHeld);
         return deadlines_->Set(call, kReady);
       }

@@ -97,6 +97,8 @@ TEST_CASE("a head that is not HTTP, or can be read in two ways, is refused befor
       {"another scheme", 400, "GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n"},
       {"an absolute target without a host", 400, "GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n"},
       {"an absolute target with a user", 400, "GET http://me@x/ HTTP/1.1\r\nHost: x\r\n\r\n"},
+      {"bytes that are no ASCII in the target", 400,
+       "GET /caf\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n"},
       {"no version", 400, "GET /\r\n\r\n"},
       {"another protocol", 400, "GET / ICE/1.0\r\nHost: x\r\n\r\n"},
       {"HTTP/2 as text", 505, "GET / HTTP/2.0\r\nHost: x\r\n\r\n"},
@@ -139,7 +141,8 @@ TEST_CASE("a bad chunk is 400 to the client, and to the server a request that br
        {"zz\r\n"s, "-1\r\n"s, "+3\r\nabc\r\n"s, "0x3\r\nabc\r\n"s, "3 \r\nabc\r\n"s,
         "fffffffffffffffff\r\n"s, "3\nabc\r\n"s, "3\r\nabcd\r\n"s, "3\r\nabc0\r\n\r\n"s, "\r\n"s,
         ";x\r\n"s, "3;\0\r\nabc\r\n"s, "3;"s + std::string(100'000, 'x'), "0\r\nX-A : 1\r\n\r\n"s,
-        "0\r\nX-A\r\n\r\n"s, "0\r\nX-A: 1\r\n 2\r\n\r\n"s}) {
+        "0\r\nX-A\r\n\r\n"s, "0\r\nX-A: 1\r\n 2\r\n\r\n"s, "0\r\nContent-Length: 5\r\n\r\n"s,
+        "0\r\nTransfer-Encoding: chunked\r\n\r\n"s}) {
     INFO(bad.substr(0, 20));
     DataPlane plane;
     Wire client =
@@ -208,9 +211,8 @@ TEST_CASE("targets go on as they came") {
   DataPlane plane;
   Wire client = plane.Connect();
   Wire server;
-  for (const std::string target :
-       {"/", "//", "//a//b", "/a/../b/./c", "/%2e%2E/%2F%00?x=%20&&=;", "/a?",
-        "/?a=/../?#"s.substr(0, 9), "/caf\xc3\xa9", "/~!$&'()*+,;=:@", "/a|b^c`{}"}) {
+  for (const std::string target : {"/", "//", "//a//b", "/a/../b/./c", "/%2e%2E/%2F%00?x=%20&&=;",
+                                   "/a?", "/?a=/../?b", "/~!$&'()*+,;=:@", "/a|b^c`{}"}) {
     INFO(target);
     client.Send(Get(target));
     if (!server) server = plane.Accept();
@@ -224,9 +226,9 @@ TEST_CASE("targets go on as they came") {
 
 TEST_CASE("an absolute target's host goes before the Host header's") {
   struct Case {
-    const char* target;
-    const char* start;
-    const char* host;
+    std::string target;
+    std::string start;
+    std::string host;
   };
   DataPlane plane;
   Wire client = plane.Connect();
@@ -380,7 +382,8 @@ TEST_CASE("the body of a request goes on as it comes, in its framing, with its t
     CHECK(server.ReadTo("one\r\n") == "3\r\none\r\n");
     client.Send("3;ext=1\r\ntwo\r\n");
     CHECK(server.ReadTo("two\r\n") == "3\r\ntwo\r\n");
-    client.Send("0\r\nX-Sum: 6\r\nContent-Length: 6\r\nHost: evil\r\nTransfer-Encoding: x\r\n\r\n");
+    client.Send(
+        "0\r\nX-Sum: 6\r\nHost: evil\r\nConnection: close\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n");
     CHECK(server.ReadTo("\r\n\r\n") == "0\r\nX-Sum: 6\r\n\r\n");
     server.Send(Answer(200, ""));
     CHECK(client.ReadMessage().status() == 200);

@@ -198,19 +198,21 @@ policy::GatewayConfig Changed(policy::GatewayConfig config, const DataPlane::Cha
 
 GatewayAlone::Options DataPlane::OptionsOf(const policy::GatewayConfig& config,
                                            const std::vector<policy::TokenRecord>& tokens,
-                                           bool ready) {
+                                           bool ready, UniqueFd access_log) {
   GatewayAlone::Options options;
   options.config = config;
   options.tokens = tokens;
   options.ready = ready;
+  options.access_log = std::move(access_log);
   return options;
 }
 
-DataPlane::DataPlane(const Change& change, std::vector<policy::TokenRecord> its_tokens, bool ready)
+DataPlane::DataPlane(const Change& change, std::vector<policy::TokenRecord> its_tokens, bool ready,
+                     UniqueFd access_log)
     : listener_(ListenAnywhere()),
       config(Changed(PlainConfig(PortOf(listener_)), change)),
       tokens(std::move(its_tokens)),
-      gateway(OptionsOf(config, tokens, ready)) {}
+      gateway(OptionsOf(config, tokens, ready, std::move(access_log))) {}
 
 Wire DataPlane::Connect() const {
   Wire wire(ConnectTo(gateway.data_port()));

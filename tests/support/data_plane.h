@@ -91,7 +91,7 @@ class DataPlane {
 
   DataPlane() : DataPlane([](policy::GatewayConfig&) {}) {}
   explicit DataPlane(const Change& change, std::vector<policy::TokenRecord> tokens = {},
-                     bool ready = true);
+                     bool ready = true, UniqueFd access_log = {});
 
   // A client's connection.
   Wire Connect() const;
@@ -125,8 +125,8 @@ class DataPlane {
 
  private:
   static GatewayAlone::Options OptionsOf(const policy::GatewayConfig& config,
-                                         const std::vector<policy::TokenRecord>& tokens,
-                                         bool ready);
+                                         const std::vector<policy::TokenRecord>& tokens, bool ready,
+                                         UniqueFd access_log);
   void TakeReply();
 
   uint32_t last_order_ = 0;

@@ -192,6 +192,10 @@ void Gatekeeper::SetMode(Mode mode) {
     case Mode::kServing:
       return ReleaseHeld();
     case Mode::kCutting:
+      // Before those who have a place leave it: nobody is to begin now.
+      while (queued_.first != nullptr) {
+        Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping", 1);
+      }
       CutAll();
       [[fallthrough]];
     case Mode::kDraining:

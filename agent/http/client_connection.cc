@@ -309,6 +309,8 @@ void ClientConnection::Release() {
 
 void ClientConnection::OnEndOfInput() {
   if (state_ == State::kIdle) return Close();
+  // What writing has found out (and taken away from reading) is why there is nothing to read.
+  if (broken_ && !connected_) return Fail(ClientFailure::kConnect, ::strerror(out_.error()));
   if (parser_.Finish()) return OnEnd();
   Fail(ClientFailure::kClosed, parser_.error().message);
 }

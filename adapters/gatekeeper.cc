@@ -381,7 +381,6 @@ void Gatekeeper::OnCallDeadline(Call& call, size_t kind) {
 void Gatekeeper::NameRequest(Call& call) {
   std::string_view request_id;
   Values trace;
-  std::string_view trace_state;
   for (const http::Header& header : call.request().headers) {
     switch (policy::KindOf(header.name)) {
       case policy::HeaderKind::kXRequestId:

@@ -121,7 +121,7 @@ TEST_CASE("a token is good, unknown, or for another environment") {
   CHECK(ask("Modal-Key: key\r\n") == "401 unauthorized");
   CHECK(ask("Modal-Key: key\r\nModal-Secret: wrong\r\n") == "401 unauthorized");
   CHECK(ask("Modal-Key: nobody\r\nModal-Secret: secret\r\n") == "401 unauthorized");
-  CHECK(ask("Modal-Key: other\r\nModal-Secret: secret\r\n") == "403 wrong_environment");
+  CHECK(ask("Modal-Key: other\r\nModal-Secret: secret\r\n") == "403 forbidden");
   CHECK(f.Refused(Refusal::kUnauthorized) == 4);
   CHECK(f.Refused(Refusal::kWrongEnvironment) == 1);
 }
@@ -231,6 +231,7 @@ TEST_CASE("requests wait for a place, are let in as they came, and not for ever"
   f.Run();
   CHECK(f.adapter.Take() == "begin /2\nbody hello\nend /2\n");
   third.peer.Break();
+  f.Run();
   f.Advance(500ms);
   CHECK(f.traffic.client_gone.value() == 1);
   CHECK(second.peer.received() == "");
@@ -597,7 +598,7 @@ TEST_CASE("a switch to another protocol makes a tunnel, that the cut closes") {
     CHECK(f.empty == 0);
     f.SetMode(Mode::kCutting);
     f.Run();
-    CHECK(client.peer.received() == "\x88\x02\x03\xe9");
+    CHECK(client.peer.received() == "\x88\x0c\x03\xe9going away");
     f.Advance(2s);
     CHECK(client.peer.closed());
     CHECK(server.closed());

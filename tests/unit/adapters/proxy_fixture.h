@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,11 +14,17 @@
 
 namespace modal::test {
 
+inline http::ServerOptions WithoutLimit() {
+  http::ServerOptions options;
+  options.max_body = std::numeric_limits<uint64_t>::max();  // as in the gateway
+  return options;
+}
+
 class ProxyFixture : public GatekeeperFixture {
  public:
   explicit ProxyFixture(const policy::GatewayConfig& its_config = SomeConfig(),
                         const http::ClientOptions& client_options = {},
-                        const http::ServerOptions& options = {})
+                        const http::ServerOptions& options = WithoutLimit())
       : GatekeeperFixture(its_config, {}, options),
         pool(loop, clock, *SocketAddress::Parse("127.0.0.1", 8000), client_options, traffic,
              [this](const event::Destination&) { return NewServer(); }),

@@ -56,12 +56,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   test::Pieces pieces(data + 1, size - 1);
   const std::string& text = pieces.text();
 
-  const test::ParsedAnswers whole =
-      test::ParseAnswers(text, [&] { return text.size(); }, method, closes, kLimits);
-  const test::ParsedAnswers cut =
-      test::ParseAnswers(text, [&] { return pieces.Next(); }, method, closes, kLimits);
-  const test::ParsedAnswers bytes =
-      test::ParseAnswers(text, [] { return size_t{1}; }, method, closes, kLimits);
+  const test::ParsedAnswers whole = test::ParseAnswers(
+      text, [&] { return text.size(); }, method, closes, kLimits);
+  const test::ParsedAnswers cut = test::ParseAnswers(
+      text, [&] { return pieces.Next(); }, method, closes, kLimits);
+  const test::ParsedAnswers bytes = test::ParseAnswers(
+      text, [] { return size_t{1}; }, method, closes, kLimits);
   MODAL_CHECK(whole.story == cut.story && whole.story == bytes.story);
   MODAL_CHECK(whole.error == cut.error && whole.error == bytes.error);
   MODAL_CHECK(whole.left == cut.left && whole.left == bytes.left);

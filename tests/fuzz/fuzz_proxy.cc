@@ -116,9 +116,9 @@ Answers ReadAnswers(std::string_view text, const std::vector<http::Method>& meth
           answers.partial = !closed;
           if (closed) answers.whole.push_back(message);
         }
-        answers.unasked = answers.whole.size() + (answers.partial ? 1 : 0) > methods.size();
         return answers;
       case Event::kHead:
+        if (answers.whole.size() >= methods.size()) answers.unasked = true;
         if (!parser.response().interim) message.status = parser.response().status;
         if (parser.response().switches) return answers;
         break;
@@ -174,7 +174,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const bool client_is_slow = (how & 1) != 0;
   const bool server_is_slow = (how & 2) != 0;
-  const bool server_is_first = (how & 4) != 0;   // talks before it is asked
+  const bool server_is_first = (how & 4) != 0;  // talks before it is asked
   const bool server_ends = (how & 8) != 0;
   const bool server_breaks = (how & 16) != 0;
   const bool client_ends = (how & 32) != 0;
@@ -273,8 +273,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       MODAL_CHECK(std::any_of(asked.whole.begin(), asked.whole.end(),
                               [&](const Message& other) { return SameRequest(message, other); }));
     }
-    const Answers said =
-        ReadAnswers(scripts[i].sent, got.heads, scripts[i].ended && server_ends);
+    const Answers said = ReadAnswers(scripts[i].sent, got.heads, scripts[i].ended && server_ends);
     answered.insert(answered.end(), said.whole.begin(), said.whole.end());
     // To what, it did not know itself: it talked before it was asked.
     if (said.unasked) return 0;

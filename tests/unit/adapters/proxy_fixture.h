@@ -10,6 +10,7 @@
 
 #include "adapters/proxy.h"
 #include "adapters/upstream_pool.h"
+#include "agent/event/uv_clock.h"
 #include "tests/unit/adapters/gatekeeper_fixture.h"
 
 namespace modal::test {
@@ -56,9 +57,12 @@ class ProxyFixture : public GatekeeperFixture {
   }
 
   event::Loop loop;
+  event::UvClock real_clock{loop};
+  // Without anything to wait for a loop does nothing at all.
+  std::unique_ptr<Timer> alive = real_clock.After(Milliseconds(3'600'000), [] {});
   std::vector<std::unique_ptr<FakePeer>> servers;
-  bool refuses = false;                         // there is no connection to be had
-  std::function<void(FakePeer&)> on_connect;    // sees each new one first
+  bool refuses = false;                       // there is no connection to be had
+  std::function<void(FakePeer&)> on_connect;  // sees each new one first
   adapters::UpstreamPool pool;
   adapters::Proxy proxy;
 

@@ -24,7 +24,8 @@ const std::string kOk = "HTTP/1.1 200 OK\r\n";
 std::string Get(const std::string& target, const std::string& lines = "") {
   return "GET " + target + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n";
 }
-std::string Send(const std::string& method, const std::string& body, const std::string& lines = "") {
+std::string Send(const std::string& method, const std::string& body,
+                 const std::string& lines = "") {
   return method + " / HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) +
          "\r\n" + lines + "\r\n" + body;
 }
@@ -69,20 +70,22 @@ TEST_CASE("a request is carried to the server, and its answer back") {
 TEST_CASE("what belongs to one hop stays on it, in both directions") {
   ProxyFixture f;
   auto& client = f.Ask(
-      Get("/", "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers, gzip\r\n"
-               "Proxy-Authorization: x\r\nUpgrade: h2c\r\nModal-Key: k\r\nModal-Secret: s\r\n"
-               "X-Stays: 1\r\n"));
+      Get("/",
+          "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers, gzip\r\n"
+          "Proxy-Authorization: x\r\nUpgrade: h2c\r\nModal-Key: k\r\nModal-Secret: s\r\n"
+          "X-Stays: 1\r\n"));
   const std::string got = f.Received(0);
-  for (const char* name : {"X-Hop", "Keep-Alive", "Proxy-Authorization", "Upgrade", "Modal-Key",
-                           "Modal-Secret"}) {
+  for (const char* name :
+       {"X-Hop", "Keep-Alive", "Proxy-Authorization", "Upgrade", "Modal-Key", "Modal-Secret"}) {
     CAPTURE(name);
     CHECK(Value(got, name) == "-");
   }
   CHECK(Value(got, "X-Stays") == "1");
   CHECK(Value(got, "TE") == "trailers");
   CHECK(Value(got, "Connection") == "TE");
-  f.Answer(0, WithLength("", "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
-                             "Proxy-Authenticate: x\r\nUpgrade: h2c\r\nX-Stays: 1\r\n"));
+  f.Answer(0, WithLength("",
+                         "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
+                         "Proxy-Authenticate: x\r\nUpgrade: h2c\r\nX-Stays: 1\r\n"));
   const std::string& answer = client.peer.received();
   for (const char* name : {"X-Hop", "Keep-Alive", "Proxy-Authenticate", "Upgrade", "Connection"}) {
     CAPTURE(name);
@@ -193,8 +196,9 @@ TEST_CASE("interim answers pass, but for 100, which is for us") {
   auto& client = f.Ask(Send("POST", "hello", "Expect: 100-continue\r\n"));
   CHECK(Value(f.Received(0), "Expect") == "-");
   CHECK(client.peer.TakeReceived() == "HTTP/1.1 100 Continue\r\n\r\n");
-  f.Answer(0, "HTTP/1.1 100 Continue\r\n\r\n"
-              "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: y\r\n\r\n");
+  f.Answer(0,
+           "HTTP/1.1 100 Continue\r\n\r\n"
+           "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: y\r\n\r\n");
   CHECK(client.peer.TakeReceived() == "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
   f.Answer(0, WithLength("ok"));
   CHECK(Outcome(client.peer.received()) == "200");
@@ -357,7 +361,8 @@ TEST_CASE("there is a limit to how many connections are kept") {
   CHECK_FALSE(f.servers[65]->closed());
 }
 
-TEST_CASE("a request that meets a connection which is just closing is sent once more, on a new one") {
+TEST_CASE(
+    "a request that meets a connection which is just closing is sent once more, on a new one") {
   ProxyFixture f;
   WarmUp(f);
   SUBCASE("GET") {
@@ -382,8 +387,9 @@ TEST_CASE("a request that meets a connection which is just closing is sent once 
     CHECK(BodyOf(client.peer.received()) == "second");
   }
   SUBCASE("PUT in chunks, whole") {
-    auto& client = f.Ask("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                         "5\r\nhello\r\n0\r\n\r\n");
+    auto& client = f.Ask(
+        "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "5\r\nhello\r\n0\r\n\r\n");
     f.servers[0]->ShutdownWrite();
     f.Run();
     REQUIRE(f.servers.size() == 2);
@@ -396,7 +402,8 @@ TEST_CASE("a request that meets a connection which is just closing is sent once 
     f.servers[0]->ShutdownWrite();
     f.clients.push_back(std::make_unique<test::GatekeeperFixture::Client>());
     auto& client = *f.clients.back();
-    client.connection = std::make_unique<http::ServerConnection>(f.context, f, client.peer.Connect());
+    client.connection =
+        std::make_unique<http::ServerConnection>(f.context, f, client.peer.Connect());
     client.peer.Send(Send("POST", "hello"));
     client.peer.Run();  // before the pool sees the end
     f.Run();
@@ -409,7 +416,8 @@ TEST_CASE("a request that meets a connection which is just closing is sent once 
   CHECK(f.gatekeeper.in_flight() == 0);
 }
 
-TEST_CASE("a request is not sent twice where that could do something twice, or where it is no use") {
+TEST_CASE(
+    "a request is not sent twice where that could do something twice, or where it is no use") {
   ProxyFixture f;
   SUBCASE("POST") {
     WarmUp(f);
@@ -486,8 +494,8 @@ TEST_CASE("a second try keeps head and body in order while the new connection is
   WarmUp(f);
   const std::string body(400'000, 'x');
   f.on_connect = [](test::FakePeer& server) { server.TakeOnly(0); };
-  auto& client = f.Ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n" +
-                       body.substr(0, 10'000));
+  auto& client =
+      f.Ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n" + body.substr(0, 10'000));
   REQUIRE(f.servers.size() == 1);
   f.servers[0]->Break();
   f.Run();
@@ -611,8 +619,10 @@ TEST_CASE("a WebSocket is a tunnel when both sides agree") {
   }
   SUBCASE("the client breaks between an interim answer and the switch") {
     client.peer.Break();
-    f.servers[0]->Send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-                       "HTTP/1.1 101 Switching Protocols\r\n" + upgrade + "\r\n");
+    f.servers[0]->Send(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\n" +
+        upgrade + "\r\n");
     f.servers[0]->Run();  // before the client's end is seen
     f.Run();
     CHECK(f.servers[0]->closed());

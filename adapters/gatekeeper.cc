@@ -283,7 +283,8 @@ void Gatekeeper::AskForPlace(Call& call) {
 }
 
 void Gatekeeper::GiveTurns() {
-  // One that fails at once leaves its place from in here: however many wait, the stack is no deeper.
+  // One that fails at once leaves its place from in here: however many wait, the stack is no
+  // deeper.
   if (giving_turns_) return;
   giving_turns_ = true;
   for (;;) {

@@ -274,6 +274,13 @@ struct WebSocket {
     server.Send(Frame(false, kText, "down"));
     CHECK(client.Read(6) == Frame(false, kText, "down"));
   }
+  // Both see the end, and go.
+  void End() {
+    for (Wire* wire : {&client, &server}) {
+      wire->ReadToEnd();
+      wire->Close();
+    }
+  }
   DataPlane plane;
   Wire client;
   Wire server;
@@ -291,8 +298,7 @@ TEST_CASE("a WebSocket passes both ways, pings too, and ends when both have clos
   CHECK(ReadClose(socket.server) == 1000);
   socket.server.Send(Frame(false, kClose, "\x03\xe8"));
   CHECK(ReadClose(socket.client) == 1000);
-  socket.client.ReadToEnd();
-  socket.server.ReadToEnd();
+  socket.End();
   socket.plane.Await([](const auto& traffic) {
     return traffic.websockets == 0 && traffic.in_flight == 0 && traffic.upstream_connections == 0;
   });
@@ -354,8 +360,7 @@ TEST_CASE("a message that is too large is 1009 to both sides, over its fragments
   CHECK(ReadClose(socket.server) == 1009);
   socket.client.Send(Frame(true, kClose, "\x03\xf1"));
   socket.server.Send(Frame(false, kClose, "\x03\xf1"));
-  socket.client.ReadToEnd();
-  socket.server.ReadToEnd();
+  socket.End();
   socket.plane.Await([](const auto& traffic) {
     return traffic.websockets == 0 &&
            traffic.refused[static_cast<size_t>(policy::Refusal::kMessageTooLarge)] == 1;
@@ -375,6 +380,7 @@ TEST_CASE("a WebSocket lives through the grace, and is closed with 1001 at its e
     socket.server.Send(Frame(false, kClose, "\x03\xe8"));
     CHECK(ReadClose(socket.client) == 1000);
     CHECK(ReadClose(socket.server) == 1000);
+    socket.End();
   }
   SUBCASE("both answer") {
     socket.plane.Enter(Carriage::kCutting);
@@ -382,6 +388,7 @@ TEST_CASE("a WebSocket lives through the grace, and is closed with 1001 at its e
     CHECK(ReadClose(socket.server) == 1001);
     socket.client.Send(Frame(true, kClose, "\x03\xe9"));
     socket.server.Send(Frame(false, kClose, "\x03\xe9"));
+    socket.End();
   }
   SUBCASE("nobody answers") {
     socket.plane.Enter(Carriage::kCutting);
@@ -396,8 +403,6 @@ TEST_CASE("a WebSocket lives through the grace, and is closed with 1001 at its e
     socket.plane.Enter(Carriage::kCutting);
   }
   socket.plane.AwaitDrained();
-  socket.client.ReadToEnd();
-  socket.server.ReadToEnd();
 }
 
 TEST_CASE("one end that breaks is told to the other") {

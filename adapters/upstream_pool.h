@@ -5,14 +5,17 @@
 // after a while in any case, before most servers would do it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
 #include "agent/event/before_wait.h"
+#include "agent/event/connect.h"
 #include "agent/event/listener.h"
 #include "agent/event/loop.h"
+#include "agent/event/stream.h"
 #include "agent/http/client_connection.h"
 #include "agent/policy/traffic.h"
 
@@ -20,9 +23,14 @@ namespace modal::adapters {
 
 class UpstreamPool final : public http::ClientConnection::Owner {
  public:
-  // All outlive the pool.
-  UpstreamPool(event::Loop& loop, Clock& clock, const event::SocketAddress& server,
-               const http::ClientOptions& options, policy::TrafficCounters& traffic);
+  // Starts a new connection.
+  using Connect =
+      std::function<Result<std::unique_ptr<event::Stream>>(const event::Destination& server)>;
+
+  // All outlive the pool. Without `connect` connections are sockets.
+  UpstreamPool(event::Loop& loop, Clock& clock, const event::Destination& server,
+               const http::ClientOptions& options, policy::TrafficCounters& traffic,
+               Connect connect = {});
   ~UpstreamPool() override;
 
   // An idle one, or a new one that is connecting; `fresh` to have a new one in any case. An Error
@@ -30,7 +38,8 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   Result<http::ClientConnection*> Acquire(bool fresh);
 
   // New connections go there; those to another server are not used again.
-  void SetServer(const event::SocketAddress& server);
+  void SetServer(const event::Destination& server);
+  void Configure(const http::ClientOptions& options) { context_.Configure(options); }
   // Closes all that are idle.
   void DropIdle();
 
@@ -40,8 +49,8 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   void OnClosed(http::ClientConnection& connection) override;
   void OnTurn();
 
-  event::Loop& loop_;
-  event::SocketAddress server_;
+  Connect connect_;
+  event::Destination server_;
   policy::TrafficCounters& traffic_;
   http::ClientContext context_;
   std::vector<std::unique_ptr<http::ClientConnection>> connections_;

@@ -1,6 +1,5 @@
 #include "agent/event/listener.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -50,74 +49,6 @@ Error ListenError(const SocketAddress& address, int code) {
 }
 
 }  // namespace
-
-Result<SocketAddress> SocketAddress::Parse(std::string_view address, uint16_t port) {
-  std::string text(address);
-  if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
-    text = text.substr(1, text.size() - 2);
-  }
-  sockaddr_in v4{};
-  if (::inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1 && text == address) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    return FromSockaddr(reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
-  }
-  sockaddr_in6 v6{};
-  if (::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    return FromSockaddr(reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
-  }
-  return Error(Concat("'", address, "' is not an IPv4 or IPv6 address"));
-}
-
-SocketAddress SocketAddress::FromSockaddr(const sockaddr* address, socklen_t size) {
-  SocketAddress result;
-  if (size > sizeof result.storage_) return result;
-  std::memcpy(&result.storage_, address, size);
-  result.size_ = size;
-  return result;
-}
-
-uint16_t SocketAddress::port() const {
-  if (is_ipv6()) return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_port);
-  if (storage_.ss_family != AF_INET) return 0;
-  return ntohs(reinterpret_cast<const sockaddr_in*>(&storage_)->sin_port);
-}
-
-bool SocketAddress::is_loopback() const {
-  if (storage_.ss_family == AF_INET) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage_);
-    return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
-  }
-  if (!is_ipv6()) return false;
-  const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr;
-  return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
-}
-
-std::string SocketAddress::host() const {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  if (storage_.ss_family == AF_INET) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage_);
-    ::inet_ntop(AF_INET, &v4->sin_addr, text.data(), text.size());
-    return text.data();
-  }
-  if (!is_ipv6()) return "unknown";
-  const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr;
-  if (IN6_IS_ADDR_V4MAPPED(&v6)) {
-    ::inet_ntop(AF_INET, &v6.s6_addr[12], text.data(), text.size());
-  } else {
-    ::inet_ntop(AF_INET6, &v6, text.data(), text.size());
-  }
-  return text.data();
-}
-
-std::string SocketAddress::ToString() const {
-  if (size_ == 0) return "unknown";
-  const std::string address = host();
-  if (address.find(':') == std::string::npos) return Concat(address, ":", port());
-  return Concat("[", address, "]:", port());
-}
 
 Result<UniqueFd> ListenOn(const SocketAddress& address, const ListenOptions& options) {
   UniqueFd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

@@ -160,7 +160,7 @@ TEST_CASE("after the grace what is left is cut, and does not look whole") {
   Wire events_server = plane.Accept();
   CHECK(events_server.ReadMessage().whole);
   events_server.Send(kChunked + "1\r\na\r\n");
-  events.ReadTo("a\r\n");
+  events.ReadTo("\r\n\r\n1\r\na\r\n");
   Wire upload = plane.Ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf");
   Wire upload_server = plane.Accept();
   upload_server.ReadTo("half");
@@ -189,6 +189,35 @@ TEST_CASE("after the grace what is left is cut, and does not look whole") {
   CHECK(upload_server.end() == Wire::End::kReset);
   plane.AwaitDrained();
   CHECK_FALSE(plane.HasConnection());
+}
+
+TEST_CASE("several threads are drained when the last of them is") {
+  DataPlane plane([](policy::GatewayConfig& config) { config.threads = 4; });
+  std::vector<Wire> clients;
+  std::vector<Wire> servers;
+  for (int i = 0; i < 12; ++i) {
+    clients.push_back(plane.Ask(Get("/")));
+    servers.push_back(plane.Accept());
+    CHECK(servers.back().ReadMessage().whole);
+    if (i % 2 == 0) servers.back().Send(kChunked);
+  }
+  plane.Enter(Carriage::kDraining);
+  SUBCASE("by themselves") {
+    for (size_t i = 0; i < clients.size(); ++i) {
+      CHECK_FALSE(plane.drained());
+      servers[i].Send(i % 2 == 0 ? "4\r\nlast\r\n0\r\n\r\n" : Answer(200, "last"));
+      CHECK(clients[i].ReadMessage().body == "last");
+    }
+  }
+  SUBCASE("by force") {
+    CHECK_FALSE(plane.drained());
+    plane.Enter(Carriage::kCutting);
+    for (size_t i = 0; i < clients.size(); ++i) {
+      CHECK_FALSE(clients[i].ReadToEnd().ends_with("0\r\n\r\n"));
+      servers[i].ReadToEnd();
+    }
+  }
+  plane.AwaitDrained();
 }
 
 TEST_CASE("an answer that a slow client still takes is in flight, and is cut in the end") {

@@ -192,10 +192,6 @@ void Gatekeeper::SetMode(Mode mode) {
     case Mode::kServing:
       return ReleaseHeld();
     case Mode::kCutting:
-      // Before those who have a place leave it: nobody is to begin now.
-      while (queued_.first != nullptr) {
-        Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping", 1);
-      }
       CutAll();
       [[fallthrough]];
     case Mode::kDraining:
@@ -655,6 +651,7 @@ void Gatekeeper::EndTunnel(Tunneled& one, std::string_view outcome) {
 }
 
 void Gatekeeper::CutAll() {
+  // Before those who have a place leave it: nobody is to begin now.
   while (queued_.first != nullptr) {
     Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping", 1);
   }

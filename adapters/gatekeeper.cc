@@ -27,7 +27,7 @@ constexpr Milliseconds kClosingTime{400};  // for the last words of a WebSocket
 // A client that left before it had its answer, in the log; no status that goes over the wire.
 constexpr int kClientGone = 499;
 
-policy::Address AddressOf(const event::SocketAddress& peer) {
+policy::Address AddressOf(const SocketAddress& peer) {
   policy::Address address{};
   if (peer.get()->sa_family == AF_INET6) {
     std::memcpy(address.data(), &reinterpret_cast<const sockaddr_in6*>(peer.get())->sin6_addr,
@@ -79,6 +79,11 @@ uint32_t Unpredictable() {
 
 uint64_t MaxMessage(const policy::GatewayConfig& config) {
   return config.max_message > 0 ? config.max_message : std::numeric_limits<uint64_t>::max();
+}
+
+// Each thread has its share.
+uint64_t MostHeld(const policy::GatewayConfig& config) {
+  return std::max<uint64_t>(1, config.hold_most / std::max<uint32_t>(1, config.threads));
 }
 
 std::string_view ConfigText(const char* text, size_t size) { return {text, ::strnlen(text, size)}; }
@@ -219,7 +224,7 @@ void Gatekeeper::OnHead(http::Exchange& exchange) {
     case Mode::kServing:
       return Admit(call);
     case Mode::kNotYet:
-      if (policy_->config.hold_ms > 0 && parts_.traffic.held.value() < policy_->config.hold_most) {
+      if (policy_->config.hold_ms > 0 && parts_.traffic.held.value() < MostHeld(policy_->config)) {
         SetStage(call, Call::Stage::kHeld);
         return deadlines_->Set(call, kReady);
       }

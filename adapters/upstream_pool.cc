@@ -14,7 +14,7 @@ constexpr size_t kMostIdle = 64;
 
 }  // namespace
 
-UpstreamPool::UpstreamPool(event::Loop& loop, Clock& clock, const event::SocketAddress& server,
+UpstreamPool::UpstreamPool(event::Loop& loop, Clock& clock, const event::Destination& server,
                            const http::ClientOptions& options, policy::TrafficCounters& traffic)
     : loop_(loop),
       server_(server),
@@ -44,7 +44,7 @@ Result<http::ClientConnection*> UpstreamPool::Acquire(bool fresh) {
   return connections_.back().get();
 }
 
-void UpstreamPool::SetServer(const event::SocketAddress& server) {
+void UpstreamPool::SetServer(const event::Destination& server) {
   if (server == server_) return;
   server_ = server;
   DropIdle();

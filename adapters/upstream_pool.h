@@ -11,6 +11,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
 #include "agent/event/before_wait.h"
+#include "agent/event/connect.h"
 #include "agent/event/listener.h"
 #include "agent/event/loop.h"
 #include "agent/http/client_connection.h"
@@ -21,7 +22,7 @@ namespace modal::adapters {
 class UpstreamPool final : public http::ClientConnection::Owner {
  public:
   // All outlive the pool.
-  UpstreamPool(event::Loop& loop, Clock& clock, const event::SocketAddress& server,
+  UpstreamPool(event::Loop& loop, Clock& clock, const event::Destination& server,
                const http::ClientOptions& options, policy::TrafficCounters& traffic);
   ~UpstreamPool() override;
 
@@ -30,7 +31,8 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   Result<http::ClientConnection*> Acquire(bool fresh);
 
   // New connections go there; those to another server are not used again.
-  void SetServer(const event::SocketAddress& server);
+  void SetServer(const event::Destination& server);
+  void Configure(const http::ClientOptions& options) { context_.Configure(options); }
   // Closes all that are idle.
   void DropIdle();
 
@@ -41,7 +43,7 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   void OnTurn();
 
   event::Loop& loop_;
-  event::SocketAddress server_;
+  event::Destination server_;
   policy::TrafficCounters& traffic_;
   http::ClientContext context_;
   std::vector<std::unique_ptr<http::ClientConnection>> connections_;

@@ -28,16 +28,18 @@ constexpr int kLastWordsMs = 200;
 // /proc.
 constexpr const char* kOwnExecutable = "/proc/self/exe";
 
-// Somebody sits at our stdin, and it is our turn there (a job in the background has none).
-bool HasForegroundTerminal() {
-  return process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO) == ::getpgrp();
+// Our stdin, if it is the terminal at which somebody started us; else -1.
+int ControllingTerminal() {
+  const bool is_ours =
+      process::IsTerminal(STDIN_FILENO) && process::ForegroundGroup(STDIN_FILENO).has_value();
+  return is_ours ? STDIN_FILENO : -1;
 }
 
 // Connections wait here while a gateway is replaced.
 constexpr int kDataBacklog = 4096;
 
 Result<UniqueFd> OpenAdminListener(const lifecycle::ListenAddress& where) {
-  Result<event::SocketAddress> address = event::SocketAddress::Parse(where.address, where.port);
+  Result<SocketAddress> address = SocketAddress::Parse(where.address, where.port);
   if (!address) return std::move(address.error());
   return event::ListenOn(*address);
 }
@@ -47,6 +49,20 @@ std::string Reply(std::string_view error) {
   JsonWriter json;
   json.BeginObject().Key("ok").Bool(error.empty());
   if (!error.empty()) json.Key("error").String(error);
+  return json.EndObject().Take();
+}
+
+void List(JsonWriter& json, std::string_view key, const std::vector<std::string>& names) {
+  json.Key(key).BeginArray();
+  for (const std::string& name : names) json.String(name);
+  json.EndArray();
+}
+
+std::string ReloadReply(const lifecycle::ReloadOutcome& outcome) {
+  JsonWriter json;
+  json.BeginObject().Key("ok").Bool(true);
+  List(json, "changed", outcome.changed);
+  List(json, "waiting", outcome.waiting);
   return json.EndObject().Take();
 }
 
@@ -73,7 +89,6 @@ Agent::Agent(event::Loop& loop, Invocation invocation,
     : invocation_(std::move(invocation)),
       parse_again_(std::move(parse_again)),
       is_process_1_(::getpid() == 1),
-      has_terminal_(HasForegroundTerminal()),
       exit_code_(kExitAgentError),
       loop_(loop),
       clock_(loop_),
@@ -122,18 +137,18 @@ Result<void> Agent::SetUp() {
 
   if (Result<void> made = MakeGateway(); !made) return made;
   const lifecycle::Options& options = invocation_.options;
-  if (has_terminal_) {
-    job_control_ = std::make_unique<lifecycle::JobControl>(reaper_, STDIN_FILENO, is_process_1_);
-  }
+  job_control_ =
+      std::make_unique<lifecycle::JobControl>(reaper_, ControllingTerminal(), is_process_1_);
   supervisor_ = std::make_unique<lifecycle::Supervisor>(
       options,
       lifecycle::Supervisor::Parts{
           loop_, clock_, log_, launcher_, tree_, table_, owners_, gateway_.get(),
           [this](const health::AgentStatus& status) { board_->Publish(status); },
           [this] { return reaper_.last_orphan(); },
-          [this](health::AgentStatus& status) { Count(status); }, [this] { return Reload(); },
-          own_listeners_},
-      has_terminal_, [this](int exit_code) {
+          [this](health::AgentStatus& status) { Count(status); },
+          [this](std::vector<std::string>& changed) { return Reload(changed); }, own_listeners_},
+      [this] { return job_control_->seat(); },
+      [this](int exit_code) {
         exit_code_ = exit_code;
         loop_.Stop();
       });
@@ -171,8 +186,8 @@ Result<std::vector<UniqueFd>> Agent::OpenDataListeners() {
   std::vector<UniqueFd> listeners;
   const lifecycle::Options& options = invocation_.options;
   if (!options.listen) return listeners;
-  Result<event::SocketAddress> address =
-      event::SocketAddress::Parse(options.listen->address, options.listen->port);
+  Result<SocketAddress> address =
+      SocketAddress::Parse(options.listen->address, options.listen->port);
   if (!address) return std::move(address.error());
   const uint32_t threads = options.data_plane.config.threads;
   // Sockets that share a port share it with those of another agent too. One that does not tells
@@ -242,19 +257,20 @@ std::string Agent::Answer(const std::string& command) {
     return Reply("");
   }
   if (command == kControlReload) {
-    const Result<void> reloaded = supervisor_->Reload();
-    return Reply(reloaded ? "" : reloaded.error().message());
+    const Result<lifecycle::ReloadOutcome> reloaded = supervisor_->Reload();
+    return reloaded ? ReloadReply(*reloaded) : Reply(reloaded.error().message());
   }
   return Reply(Concat("unknown command: ", command));
 }
 
 void Agent::OnSignal(const event::SignalEvent& signal) {
   if (signal.number == SIGCHLD) return CollectChildren();
+  if (job_control_->OnSignal(signal, supervisor_->workload_group())) return;
   supervisor_->OnSignal(signal);
 }
 
 void Agent::CollectChildren() {
-  if (job_control_) job_control_->ChildrenChanged(supervisor_->workload_group());
+  job_control_->ChildrenChanged(supervisor_->workload_group());
   collect_again_.reset();
   if (reaper_.Collect()) {
     collect_again_ = clock_.After(Milliseconds(0), [this] { CollectChildren(); });
@@ -267,9 +283,13 @@ void Agent::Count(health::AgentStatus& status) {
   status.gateway_restarts = gateway_ ? gateway_->restarts() : 0;
 }
 
-Result<lifecycle::Options> Agent::Reload() {
+Result<lifecycle::Options> Agent::Reload(std::vector<std::string>& changed) {
   Result<Invocation> fresh = parse_again_();
   if (!fresh) return std::move(fresh.error());
+  if (fresh->log_format != invocation_.log_format) changed.emplace_back("log-format");
+  if (fresh->log_level != invocation_.log_level) changed.emplace_back("log-level");
+  invocation_.log_format = fresh->log_format;
+  invocation_.log_level = fresh->log_level;
   log_.Reconfigure(fresh->log_format, fresh->log_level);
   return std::move(fresh->options);
 }

@@ -48,12 +48,11 @@ class Agent {
   void OnSignal(const event::SignalEvent& signal);
   void CollectChildren();
   void Count(health::AgentStatus& status);
-  Result<lifecycle::Options> Reload();
+  Result<lifecycle::Options> Reload(std::vector<std::string>& changed);
 
   Invocation invocation_;
   std::function<Result<Invocation>()> parse_again_;
   bool is_process_1_;
-  bool has_terminal_;
   int exit_code_;
 
   event::Loop& loop_;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "agent/base/exit_status.h"
@@ -33,12 +34,34 @@ Mode ModeOf(std::string_view subcommand) {
   return Mode::kServe;
 }
 
-// What talks to an agent needs to know no more than where it answers.
+// What talks to an agent needs to know no more than where it answers, and how long that may take.
 Result<void> FillControl(const Configuration& configuration, Invocation& invocation) {
   Draft draft;
   Result<void> applied = ApplySetting(configuration, configuration["control"], draft);
-  if (applied) invocation.options.control = std::move(draft.options.control);
-  return applied;
+  const bool is_limited = invocation.mode == Mode::kHealth || invocation.mode == Mode::kStatus;
+  if (applied && is_limited) {
+    applied = ApplySetting(configuration, configuration["health-timeout"], draft);
+  }
+  if (!applied) return applied;
+  invocation.options.control = std::move(draft.options.control);
+  invocation.options.health_timeout = draft.options.health_timeout;
+  return {};
+}
+
+// The command line with which COMMAND would have been our subcommand of that name; empty if there
+// is none. Without options that may hold a secret: this is for the log.
+std::string SubcommandHint(const ParsedOptions& parsed, const std::vector<std::string>& command) {
+  const auto names = Subcommands();
+  if (command.empty() || std::find(names.begin(), names.end(), command[0]) == names.end())
+    return "";
+  std::vector<std::string> words{"modal-agent", command[0]};
+  for (const FlagUse& flag : parsed.flags) {
+    if (flag.setting->secret || !TakesSetting(command[0], *flag.setting)) continue;
+    words.push_back(Concat("--", flag.setting->name));
+    words.push_back(flag.value);
+  }
+  words.insert(words.end(), command.begin() + 1, command.end());
+  return "to run the subcommand put it first: " + ShellJoin(words);
 }
 
 Result<void> FillOptions(const Configuration& configuration, const Surroundings& around,
@@ -47,11 +70,15 @@ Result<void> FillOptions(const Configuration& configuration, const Surroundings&
   Result<Draft> draft = MakeOptions(configuration, around, invocation.warnings);
   if (!draft) return std::move(draft.error());
   std::vector<std::string> command = std::move(invocation.options.command);
+  std::string hint = std::move(invocation.options.not_found_hint);
   invocation.options = std::move(draft->options);
   invocation.options.command = std::move(command);
+  invocation.options.not_found_hint = std::move(hint);
   invocation.log_level = draft->log_level;
   invocation.log_format =
       draft->log_format.value_or(around.stderr_is_terminal ? LogFormat::kText : LogFormat::kJson);
+  // The gateway logs beside us.
+  invocation.options.data_plane.config.log_json = invocation.log_format == LogFormat::kJson;
   return {};
 }
 
@@ -108,6 +135,7 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
     return invocation;
   }
 
+  invocation.options.not_found_hint = SubcommandHint(*parsed, split.command);
   invocation.options.command = std::move(split.command);
   if (Result<void> filled = FillOptions(*configuration, around, invocation); !filled) {
     return std::move(filled.error());

@@ -35,7 +35,7 @@ enum class Mode {
 
 struct Invocation {
   Mode mode = Mode::kServe;
-  lifecycle::Options options;  // complete for kServe; for the others only `control` is set
+  lifecycle::Options options;  // complete for kServe; for others `control` and `health_timeout`
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
   bool json = false;                  // --json of a subcommand

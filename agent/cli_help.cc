@@ -30,6 +30,7 @@ Examples:
   modal-agent --port 8000 --startup-timeout 5 -- ./server
   modal-agent run --health-path /healthz python3 -m http.server 8000
   modal-agent --on-enter './migrate --all' --user app ./server
+  modal-agent --listen 80 --max-concurrency 50 --hold-requests 2s ./server
 
 Subcommands (modal-agent SUBCOMMAND --help says more):
   health     exit with 0 if the server here is well, for Docker's HEALTHCHECK
@@ -47,7 +48,7 @@ Each option is also a variable (--startup-timeout 5 is
 MODAL_AGENT_STARTUP_TIMEOUT=5) and a line of the config file
 (startup-timeout = 5). Flag counts over environment over file over default.
 Repeatable ones (*) stand there on lines of their own. A DURATION is 5, 5s,
-250ms, 2m or 1h.
+250ms, 2m or 1h; a SIZE is 65536, 64k, 2MiB or 4GiB.
 
 Exit codes: the server's own; 128+N if signal N ended it; 120 a hook failed; 121
 unhealthy; 124 the port did not open in time; 125 the agent's own error or a bad
@@ -63,25 +64,26 @@ constexpr std::array kSubcommandHelp{
     SubcommandHelp{"health", R"(Says whether the server in this container is well.
 
 Exits with 0 if it is serving and healthy and with 1 if not, or if no agent
-answers within 5 s:
+answers within --health-timeout:
 
   HEALTHCHECK CMD ["/modal-agent", "health"]
 )"},
     SubcommandHelp{"status",
                    R"(Says what the agent in this container is doing: its phase, the server and its
 port, health checks, and how long each phase took. Exits with 1 if no agent
-answers.
+answers within --health-timeout.
 )"},
     SubcommandHelp{"drain",
                    R"(Makes the agent in this container say that it is not ready (/readyz), so that
-no new requests are sent here. It goes on until SIGTERM. Exits with 1 if no
-agent answers.
+no new requests are sent here; with --listen it refuses them, too. It goes on
+until SIGTERM; a drain cannot be taken back. Exits with 1 if no agent answers.
 )"},
-    SubcommandHelp{
-        "reload",
-        R"(Makes the agent in this container read its settings again. Health, hook and stop
-settings change at once; ports, user and environment at the next start. If a
-setting is bad, all old ones stay in force and the exit code is 1.
+    SubcommandHelp{"reload",
+                   R"(Makes the agent in this container read its settings again. Health, hook, stop
+and gateway settings change at once, tokens included; ports, user and
+environment at the next start. Says which have changed and which wait. The
+access log is opened again. If a setting or the tokens file is bad, all old ones
+stay in force and the exit code is 1.
 )"},
     SubcommandHelp{
         "check", R"(Shows what this container permits, and what that means for the agent: process 1,

@@ -68,7 +68,9 @@ Error NotAnOption(std::string_view subcommand, const std::string& word) {
 bool TakesSetting(std::string_view subcommand, const Setting& setting) {
   if (subcommand.empty() || subcommand == "run" || subcommand == "config") return true;
   if (subcommand == "version" || subcommand == "token") return false;
-  return setting.name == "control" || setting.name == "config";
+  const bool asks_for_health = subcommand == "health" || subcommand == "status";
+  return setting.name == "control" || setting.name == "config" ||
+         (asks_for_health && setting.name == "health-timeout");
 }
 
 bool TakesJson(std::string_view subcommand) { return !subcommand.empty() && subcommand != "run"; }

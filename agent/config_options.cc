@@ -50,6 +50,11 @@ Result<void> FinishEnvironment(const Configuration& configuration, const Surroun
     wanted.entries.push_back(*std::move(entry));
   }
 
+  for (const EnvironmentEntry& entry : wanted.entries) {
+    draft.options.added_environment.push_back(entry.value ? Concat(entry.name, "=", *entry.value)
+                                                          : entry.name);
+  }
+
   const std::string port = std::to_string(wanted.port);
   for (const EnvironmentEntry& entry : wanted.entries) {
     if (entry.name != "PORT" || !entry.value || *entry.value == port) continue;

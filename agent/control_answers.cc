@@ -44,6 +44,15 @@ class Answer {
     if (found == object_.end() || !found->is_object()) return std::nullopt;
     return Answer(*found);
   }
+  std::vector<std::string> Texts(const char* key) const {
+    std::vector<std::string> texts;
+    const auto found = object_.find(key);
+    if (found == object_.end() || !found->is_array()) return texts;
+    for (const Json& one : *found) {
+      if (one.is_string()) texts.push_back(Printable(one.get<std::string>()));
+    }
+    return texts;
+  }
   // An object of numbers, by value.
   std::vector<std::pair<std::string, int64_t>> Numbers(const char* key) const {
     std::vector<std::pair<std::string, int64_t>> numbers;
@@ -71,6 +80,14 @@ class Answer {
 
   Json object_;
 };
+
+// An answer that says that it was done.
+Result<Answer> ParseDone(std::string_view json) {
+  Result<Answer> answer = Answer::Parse(json);
+  if (!answer || answer->True("ok")) return answer;
+  const std::string error = answer->Text("error");
+  return Error(error.empty() ? "the agent refused and did not say why" : error);
+}
 
 // "340 ms", "12.3 s", "5 m 10 s", "3 h 2 m".
 std::string Duration(int64_t ms) {
@@ -194,15 +211,27 @@ std::string Agent(const Answer& status, int64_t now_unix_ms) {
   return text;
 }
 
+std::optional<int64_t> ValueOf(const std::vector<std::pair<std::string, int64_t>>& numbers,
+                               const std::string& name) {
+  for (const auto& [key, value] : numbers) {
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+// The last visit to each phase; after a restart of the server, how long those before it took.
 void AddTimeline(const Answer& status, Table& table) {
   const auto entered = status.Numbers("entered_ms");
   const auto spent = status.Numbers("spent_ms");
+  const auto total = status.Numbers("total_ms");
+  const std::string current = status.Text("phase");
   std::string_view name = "phases";
   for (const auto& [phase, at] : entered) {
     std::string line = Concat("at ", Duration(at), "  ", phase);
-    for (const auto& [other, ms] : spent) {
-      if (other == phase && phase != status.Text("phase")) line += Concat(", for ", Duration(ms));
-    }
+    const int64_t lasted = ValueOf(spent, phase).value_or(0);
+    const int64_t before = ValueOf(total, phase).value_or(0) - lasted;
+    if (phase != current && ValueOf(spent, phase)) line += ", for " + Duration(lasted);
+    if (before > 0) line += Concat(", and ", Duration(before), " before");
     table.Add(name, line);
     name = " ";
   }
@@ -222,12 +251,22 @@ Result<HealthAnswer> ReadHealthAnswer(std::string_view json) {
   return health;
 }
 
-Result<void> ReadDoneAnswer(std::string_view json) {
-  const Result<Answer> answer = Answer::Parse(json);
+Result<std::string> ReadDrainAnswer(std::string_view json) {
+  const Result<Answer> answer = ParseDone(json);
   if (!answer) return answer.error();
-  if (answer->True("ok")) return {};
-  const std::string error = answer->Text("error");
-  return Error(error.empty() ? "the agent refused and did not say why" : error);
+  return std::string(
+      "not ready from now on, but up until it is stopped (SIGTERM); nothing takes that back\n");
+}
+
+Result<std::string> ReadReloadAnswer(std::string_view json) {
+  const Result<Answer> answer = ParseDone(json);
+  if (!answer) return answer.error();
+  const std::string changed = Join(answer->Texts("changed"), ", ");
+  const std::string waiting = Join(answer->Texts("waiting"), ", ");
+  std::string lines = changed.empty() ? "nothing that is in force has changed\n"
+                                      : Concat("changed: ", changed, "\n");
+  if (!waiting.empty()) lines += Concat("waiting for the next start: ", waiting, "\n");
+  return lines;
 }
 
 Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms) {

@@ -18,8 +18,10 @@ struct HealthAnswer {
 };
 Result<HealthAnswer> ReadHealthAnswer(std::string_view json);
 
-// The answer to `drain` and `reload`: an Error with the agent's own words if it refused.
-Result<void> ReadDoneAnswer(std::string_view json);
+// The answers to `drain` and `reload`, as lines for people: an Error with the agent's own words if
+// it refused.
+Result<std::string> ReadDrainAnswer(std::string_view json);
+Result<std::string> ReadReloadAnswer(std::string_view json);
 
 // The status as lines of "name  value".
 Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms);

@@ -22,13 +22,22 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-Error TooLate() { return Error("it accepts connections, but gave no answer in time"); }
+// What everything has to be done by.
+struct Limit {
+  Milliseconds timeout;
+  SteadyClock::time_point deadline;
+
+  Error Exceeded() const {
+    return Error(Concat("it accepts connections, but gave no answer within ", timeout.count(),
+                        " ms: is the agent stopped?"));
+  }
+};
 
 // Waits for `events` on the socket; false at the deadline.
-bool WaitFor(int socket, short events, SteadyClock::time_point deadline) {
+bool WaitFor(int socket, short events, const Limit& limit) {
   for (;;) {
     const auto left =
-        std::chrono::duration_cast<Milliseconds>(deadline - SteadyClock::now()).count();
+        std::chrono::duration_cast<Milliseconds>(limit.deadline - SteadyClock::now()).count();
     if (left <= 0) return false;
     pollfd waiting{socket, events, 0};
     const int ready = ::poll(&waiting, 1, static_cast<int>(left) + 1);
@@ -58,21 +67,21 @@ Result<UniqueFd> Connect(const std::string& path) {
   if (!socket) return Error(::strerror(errno));
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address->name), address->size) !=
       0) {
-    // A unix socket connects at once or not at all; EAGAIN is a full queue.
-    if (errno == EAGAIN) return TooLate();
+    // A unix socket connects at once or not at all.
+    if (errno == EAGAIN) return Error("too many wait for an answer already: is the agent stopped?");
     return Error(::strerror(errno));
   }
   if (!IsTrusted(socket.get())) return Error("it belongs to a user that is not trusted");
   return socket;
 }
 
-Result<void> Send(int socket, std::string_view text, SteadyClock::time_point deadline) {
+Result<void> Send(int socket, std::string_view text, const Limit& limit) {
   while (!text.empty()) {
     const ssize_t sent = ::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
     if (sent >= 0) {
       text.remove_prefix(static_cast<size_t>(sent));
     } else if (errno == EAGAIN) {
-      if (!WaitFor(socket, POLLOUT, deadline)) return TooLate();
+      if (!WaitFor(socket, POLLOUT, limit)) return limit.Exceeded();
     } else if (errno != EINTR) {
       return Error(::strerror(errno));
     }
@@ -80,11 +89,11 @@ Result<void> Send(int socket, std::string_view text, SteadyClock::time_point dea
   return {};
 }
 
-Result<std::string> ReceiveLine(int socket, SteadyClock::time_point deadline) {
+Result<std::string> ReceiveLine(int socket, const Limit& limit) {
   std::string line;
   char buffer[4096];
   while (line.size() <= kControlLongestReply) {
-    if (!WaitFor(socket, POLLIN, deadline)) return TooLate();
+    if (!WaitFor(socket, POLLIN, limit)) return limit.Exceeded();
     const ssize_t size = ::recv(socket, buffer, sizeof buffer, 0);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (size < 0) return Error(::strerror(errno));
@@ -98,24 +107,23 @@ Result<std::string> ReceiveLine(int socket, SteadyClock::time_point deadline) {
   return Error("its answer is too long");
 }
 
-Result<std::string> Ask(const std::string& path, std::string_view command,
-                        SteadyClock::time_point deadline) {
+Result<std::string> Ask(const std::string& path, std::string_view command, const Limit& limit) {
   const Result<UniqueFd> socket = Connect(path);
   if (!socket) return socket.error();
-  if (Result<void> sent = Send(socket->get(), Concat(command, "\n"), deadline); !sent) {
+  if (Result<void> sent = Send(socket->get(), Concat(command, "\n"), limit); !sent) {
     return std::move(sent.error());
   }
-  return ReceiveLine(socket->get(), deadline);
+  return ReceiveLine(socket->get(), limit);
 }
 
 }  // namespace
 
 Result<std::string> AskAgent(const std::vector<std::string>& paths, std::string_view command,
                              Milliseconds timeout) {
-  const SteadyClock::time_point deadline = SteadyClock::now() + timeout;
+  const Limit limit{timeout, SteadyClock::now() + timeout};
   std::string tried;
   for (const std::string& path : paths) {
-    Result<std::string> answer = Ask(path, command, deadline);
+    Result<std::string> answer = Ask(path, command, limit);
     if (answer) return answer;
     tried += Concat(tried.empty() ? "" : ", ", path, " (", answer.error().message(), ")");
   }

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "agent/base/socket_address.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
-#include "agent/event/listener.h"
 #include "agent/policy/tokens.h"
 #include "agent/text_file.h"
 
@@ -44,22 +44,22 @@ uint32_t DefaultThreads() {
 }
 
 // Whether an interface of this host has the address: only then can it be bound.
-bool IsOfThisHost(const event::SocketAddress& address) {
+bool IsOfThisHost(const SocketAddress& address) {
   if (address.is_loopback()) return true;
   const UniqueFd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  event::SocketAddress any_port = *event::SocketAddress::Parse(address.host(), 0);
+  SocketAddress any_port = *SocketAddress::Parse(address.host(), 0);
   return fd && ::bind(fd.get(), any_port.get(), any_port.size()) == 0;
 }
 
 // Whether a server at one of them would be in the way of one at the other.
 bool Overlap(const lifecycle::ListenAddress& a, const lifecycle::ListenAddress& b) {
   if (a.port != b.port) return false;
-  const Result<event::SocketAddress> one = event::SocketAddress::Parse(a.address, a.port);
-  const Result<event::SocketAddress> other = event::SocketAddress::Parse(b.address, b.port);
+  const Result<SocketAddress> one = SocketAddress::Parse(a.address, a.port);
+  const Result<SocketAddress> other = SocketAddress::Parse(b.address, b.port);
   if (!one || !other) return false;
   if (one->host() == other->host()) return true;
   // [::] takes IPv4 too.
-  const auto covers = [](const event::SocketAddress& any, const event::SocketAddress& address) {
+  const auto covers = [](const SocketAddress& any, const SocketAddress& address) {
     return any.host() == "::" ||
            (any.host() == "0.0.0.0" && address.host().find(':') == std::string::npos);
   };
@@ -123,8 +123,7 @@ Result<void> FinishUpstream(const Configuration& configuration, Draft& draft) {
   }
   lifecycle::Upstream& upstream = options.upstream;
   if (upstream.kind == Kind::kPort) {
-    const Result<event::SocketAddress> address =
-        event::SocketAddress::Parse(upstream.address, upstream.port);
+    const Result<SocketAddress> address = SocketAddress::Parse(upstream.address, upstream.port);
     if (!address) return At(configuration, "upstream", address.error().message());
     if (!IsOfThisHost(*address)) upstream.kind = Kind::kElsewhere;
   }

@@ -57,7 +57,7 @@ class GatewayDataPlane {
   void Run();
 
   void SetCarriage(health::Carriage carriage, uint32_t order);
-  // New settings; the timeouts and limits of connections stay what they were.
+  // New settings; all but the listeners. Requests that have begun keep their limits.
   void Reconfigure(std::shared_ptr<const adapters::PolicySet> policy, UniqueFd access_log);
   const adapters::PolicySet& policy() const { return *parts_.policy; }
 

@@ -37,26 +37,25 @@ http::ClientOptions ClientOptionsOf(const policy::GatewayConfig& config) {
   return options;
 }
 
-Result<event::SocketAddress> AddressOf(const policy::GatewayConfig& config) {
+Result<SocketAddress> AddressOf(const policy::GatewayConfig& config) {
+  return SocketAddress::Parse(BoardText(config.upstream_address), config.upstream_port);
+}
+
+Result<event::Destination> ServerOf(const policy::GatewayConfig& config) {
   const std::string_view path = BoardText(config.upstream_path);
-  if (path.empty()) {
-    return event::SocketAddress::Parse(BoardText(config.upstream_address), config.upstream_port);
-  }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return event::SocketAddress::FromSockaddr(
-      reinterpret_cast<const sockaddr*>(&address),
-      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1));
+  if (!path.empty()) return event::Destination::OfUnixSocket(path);
+  Result<SocketAddress> address = AddressOf(config);
+  if (!address) return std::move(address.error());
+  return event::Destination(*address);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<GatewayWorker>> GatewayWorker::Create(Parts parts) {
   const policy::GatewayConfig& config = parts.policy->config;
-  Result<event::SocketAddress> server = AddressOf(config);
+  Result<event::Destination> server = ServerOf(config);
   if (!server) return std::move(server.error()).While("the server's address");
-  const std::string authority = server->is_tcp() ? server->ToString() : "localhost";
+  const std::string authority = server->is_tcp() ? AddressOf(config)->ToString() : "localhost";
   UniqueFd listener = std::move(parts.listener);
   std::unique_ptr<GatewayWorker> worker(new GatewayWorker(std::move(parts), *server, authority));
   if (Result<void> served = worker->server_.Serve(std::move(listener)); !served) {
@@ -65,7 +64,7 @@ Result<std::unique_ptr<GatewayWorker>> GatewayWorker::Create(Parts parts) {
   return worker;
 }
 
-GatewayWorker::GatewayWorker(Parts parts, const event::SocketAddress& server, std::string authority)
+GatewayWorker::GatewayWorker(Parts parts, const event::Destination& server, std::string authority)
     : parts_(std::move(parts)),
       log_sink_(STDERR_FILENO, false),
       log_(log_sink_, parts_.policy->config.log_json != 0 ? LogFormat::kJson : LogFormat::kText,
@@ -101,9 +100,11 @@ void GatewayWorker::SetPolicy(std::shared_ptr<const adapters::PolicySet> policy,
   auto log = std::make_shared<UniqueFd>(std::move(access_log));
   tasks_.Post([this, policy = std::move(policy), log] {
     access_log_.Reopen(std::move(*log));
-    if (const Result<event::SocketAddress> server = AddressOf(policy->config)) {
+    if (const Result<event::Destination> server = ServerOf(policy->config)) {
       pool_.SetServer(*server);
     }
+    pool_.Configure(ClientOptionsOf(policy->config));
+    server_.Configure(ServerOptionsOf(policy->config, 0));
     gatekeeper_.SetPolicy(policy);
     gatekeeper_.GiveTurns();
   });

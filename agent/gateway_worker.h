@@ -56,7 +56,7 @@ class GatewayWorker {
   const policy::TrafficCounters& traffic() const { return traffic_; }
 
  private:
-  explicit GatewayWorker(Parts parts, const event::SocketAddress& server, std::string authority);
+  explicit GatewayWorker(Parts parts, const event::Destination& server, std::string authority);
   void AtEndOfTurn();
   void TellIfQuiet();
 

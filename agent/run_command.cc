@@ -36,12 +36,14 @@ int Complain(const Error& error) {
   return kFailed;
 }
 
-Result<std::string> Ask(const Invocation& invocation, std::string_view command) {
-  return AskAgent(ControlPathsToTry(invocation.options.control), command);
+Result<std::string> Ask(const Invocation& invocation, std::string_view command,
+                        Milliseconds limit = kControlTimeout) {
+  return AskAgent(ControlPathsToTry(invocation.options.control), command, limit);
 }
 
 int RunHealth(const Invocation& invocation) {
-  const Result<std::string> json = Ask(invocation, kControlHealth);
+  const Result<std::string> json =
+      Ask(invocation, kControlHealth, invocation.options.health_timeout);
   if (!json) return Complain(json.error());
   const Result<HealthAnswer> health = ReadHealthAnswer(*json);
   if (!health) return Complain(health.error());
@@ -51,7 +53,8 @@ int RunHealth(const Invocation& invocation) {
 }
 
 int RunStatus(const Invocation& invocation) {
-  const Result<std::string> json = Ask(invocation, kControlStatus);
+  const Result<std::string> json =
+      Ask(invocation, kControlStatus, invocation.options.health_timeout);
   if (!json) return Complain(json.error());
   if (invocation.json) return Print(*json + "\n");
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -60,13 +63,14 @@ int RunStatus(const Invocation& invocation) {
   return table ? Print(*table) : Complain(table.error());
 }
 
-// `drain` and `reload`: silent when it worked, as such commands are.
-int RunRequest(const Invocation& invocation, std::string_view command) {
+// `drain` and `reload`.
+int RunRequest(const Invocation& invocation, std::string_view command,
+               Result<std::string> (*read)(std::string_view)) {
   const Result<std::string> json = Ask(invocation, command);
   if (!json) return Complain(json.error());
-  const Result<void> done = ReadDoneAnswer(*json);
+  const Result<std::string> done = read(*json);
   if (invocation.json) return Print(*json + "\n", done ? 0 : kFailed);
-  return done ? 0 : Complain(done.error());
+  return done ? Print(*done) : Complain(done.error());
 }
 
 int RunCheck(const Invocation& invocation) {
@@ -97,9 +101,9 @@ int RunCommand(const Invocation& invocation) {
     case Mode::kStatus:
       return RunStatus(invocation);
     case Mode::kDrain:
-      return RunRequest(invocation, kControlDrain);
+      return RunRequest(invocation, kControlDrain, ReadDrainAnswer);
     case Mode::kReload:
-      return RunRequest(invocation, kControlReload);
+      return RunRequest(invocation, kControlReload, ReadReloadAnswer);
     case Mode::kCheck:
       return RunCheck(invocation);
     case Mode::kConfig:

@@ -114,7 +114,7 @@ void WritePhases(Exposition& out, const AgentStatus& status) {
   out.Begin("phase_seconds_total", "Time spent in each phase, the current visit not included.",
             "counter");
   for (int phase = 0; phase < kPhaseCount; ++phase) {
-    out.Sample("phase_seconds_total", PhaseLabel(phase), Seconds(status.spent_ms[phase]));
+    out.Sample("phase_seconds_total", PhaseLabel(phase), Seconds(status.total_ms[phase]));
   }
 }
 

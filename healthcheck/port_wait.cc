@@ -22,11 +22,11 @@ constexpr size_t kPortsNamed = 3;
 enum class Reach { kLoopbackIpv6, kLoopback, kOutsideIpv6, kOutside };
 
 bool TakesIpv4(const ListeningSocket& listener) {
-  return listener.local.IsIpv4() || (listener.local.IsAny() && !listener.v6_only);
+  return listener.local.is_ipv4() || (listener.local.is_any() && !listener.v6_only);
 }
 
 Reach ReachOf(const ListeningSocket& listener) {
-  if (listener.local.IsLoopback()) {
+  if (listener.local.is_loopback()) {
     return TakesIpv4(listener) ? Reach::kLoopback : Reach::kLoopbackIpv6;
   }
   return TakesIpv4(listener) ? Reach::kOutside : Reach::kOutsideIpv6;
@@ -46,8 +46,9 @@ std::string Describe(const PortVerdict& verdict) {
       return Concat("listening on ", address, ", which nothing outside this container can reach; ",
                     "bind 0.0.0.0");
     case PortState::kForeign:
-      return Concat("port ", verdict.socket.local.port, " is taken: a process that the agent did ",
-                    "not start (uid ", verdict.socket.uid, ") listens on ", address);
+      return Concat("port ", verdict.socket.local.port(),
+                    " is taken: a process that the agent did ", "not start (uid ",
+                    verdict.socket.uid, ") listens on ", address);
     case PortState::kClosed:
       break;
   }
@@ -78,7 +79,7 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
                       SocketOwners& owners) {
   std::vector<const ListeningSocket*> candidates;
   for (const ListeningSocket& listener : listeners) {
-    if (listener.local.port == port && !StoodBefore(listener, before)) {
+    if (listener.local.port() == port && !StoodBefore(listener, before)) {
       candidates.push_back(&listener);
     }
   }
@@ -94,7 +95,7 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
       }
       continue;
     }
-    const bool open = loopback_is_enough || !candidate->local.IsLoopback();
+    const bool open = loopback_is_enough || !candidate->local.is_loopback();
     return {open ? PortState::kOpen : PortState::kLoopbackOnly, *candidate, !TakesIpv4(*candidate)};
   }
   return verdict;
@@ -102,7 +103,7 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
 
 PortWait::PortWait(Clock& clock, SocketTable& table, SocketOwners& owners, Options options,
                    std::function<void(const PortVerdict&)> on_open,
-                   std::function<void(PortState, const std::string&)> on_note)
+                   std::function<void(Gravity, const std::string&)> on_note)
     : clock_(clock),
       table_(table),
       owners_(owners),
@@ -124,17 +125,19 @@ void PortWait::Look(Depth depth) {
   const Clock::TimePoint begin = clock_.Now();
   const Result<std::vector<ListeningSocket>> listeners = table_.Listeners(options_.port);
   if (!listeners) {
-    SetNote(PortState::kClosed, Concat("cannot tell whether port ", options_.port,
-                                       " is open: ", listeners.error().message()));
+    SetNote(PortState::kClosed, Gravity::kWrong,
+            Concat("cannot tell whether port ", options_.port,
+                   " is open: ", listeners.error().message()));
   } else {
     const PortVerdict verdict =
         JudgePort(*listeners, options_.port, options_.before, options_.loopback_is_enough, owners_);
     if (verdict.state == PortState::kOpen) return Open(verdict);
     if (verdict.state != PortState::kClosed) {
-      SetNote(verdict.state, Describe(verdict));
+      SetNote(verdict.state, Gravity::kWrong, Describe(verdict));
     } else if (IsSurveyDue(depth)) {
       surveyed_ = begin;
-      SetNote(PortState::kClosed, Survey());
+      Survey survey = LookElsewhere();
+      SetNote(PortState::kClosed, survey.gravity, std::move(survey.note));
     }
   }
   costs_[looks_++ % costs_.size()] = clock_.Now() - begin;
@@ -145,7 +148,7 @@ void PortWait::Look(Depth depth) {
 void PortWait::Open(const PortVerdict& verdict) {
   done_ = true;
   timer_.reset();
-  if (verdict.v6_only) SetNote(PortState::kOpen, Describe(verdict));
+  if (verdict.v6_only) SetNote(PortState::kOpen, Gravity::kWrong, Describe(verdict));
   const std::function<void(const PortVerdict&)> on_open = std::move(on_open_);
   on_open(verdict);
 }
@@ -156,9 +159,9 @@ bool PortWait::IsSurveyDue(Depth depth) const {
 }
 
 // Nothing listens where it should: where then?
-std::string PortWait::Survey() {
+PortWait::Survey PortWait::LookElsewhere() {
   const Result<std::vector<ListeningSocket>> listeners = table_.Listeners(0);
-  if (!listeners) return NothingListens(options_.port);
+  if (!listeners) return {Gravity::kUsual, NothingListens(options_.port)};
   std::set<std::string> names;  // several sockets may share an address (SO_REUSEPORT)
   std::vector<std::string> others;
   const ListeningSocket* reachable = nullptr;
@@ -166,10 +169,10 @@ std::string PortWait::Survey() {
   bool all_ours = true;
   for (const ListeningSocket& listener : *listeners) {
     if (StoodBefore(listener, options_.before)) {
-      if (listener.local.port == options_.port) old = &listener;
+      if (listener.local.port() == options_.port) old = &listener;
       continue;
     }
-    if (listener.local.port == options_.port || names.count(listener.local.ToString()) != 0) {
+    if (listener.local.port() == options_.port || names.count(listener.local.ToString()) != 0) {
       continue;
     }
     const SocketOwners::Answer owner = owners_.OwnerOf(listener.inode);
@@ -177,29 +180,31 @@ std::string PortWait::Survey() {
     if (owner == SocketOwners::Answer::kUnknown) all_ours = false;
     names.insert(listener.local.ToString());
     others.push_back(listener.local.ToString());
-    const bool reaches = options_.loopback_is_enough || !listener.local.IsLoopback();
+    const bool reaches = options_.loopback_is_enough || !listener.local.is_loopback();
     if (reachable == nullptr && reaches) reachable = &listener;
   }
 
   std::string note = NothingListens(options_.port);
   if (others.empty()) {
-    if (old == nullptr) return note;
-    return Concat(note, " except what stood there before the start, on ", old->local.ToString());
+    if (old == nullptr) return {Gravity::kUsual, note};
+    return {Gravity::kWrong,
+            Concat(note, " except what stood there before the start, on ", old->local.ToString())};
   }
   note +=
       all_ours ? ", but the workload listens on " : ", but since the start something listens on ";
   note += Enumerate(others);
   if (reachable != nullptr) {
-    return Concat(note, "; bind port ", options_.port, " or pass --port ", reachable->local.port);
+    return {Gravity::kWrong, Concat(note, "; bind port ", options_.port, " or pass --port ",
+                                    reachable->local.port())};
   }
-  return Concat(note, "; bind 0.0.0.0:", options_.port);
+  return {Gravity::kWrong, Concat(note, "; bind 0.0.0.0:", options_.port)};
 }
 
-void PortWait::SetNote(PortState state, std::string note) {
+void PortWait::SetNote(PortState state, Gravity gravity, std::string note) {
   note_state_ = state;
   if (note == note_) return;
   note_ = std::move(note);
-  if (on_note_) on_note_(state, note_);
+  if (on_note_) on_note_(gravity, note_);
 }
 
 Milliseconds PortWait::NextInterval() const {

@@ -49,6 +49,8 @@ PortVerdict JudgePort(const std::vector<ListeningSocket>& listeners, uint16_t po
 
 class PortWait {
  public:
+  // Whether a note is about what every start looks like, or about what somebody has to change.
+  enum class Gravity { kUsual, kWrong };
   struct Options {
     uint16_t port;
     bool loopback_is_enough = false;
@@ -57,11 +59,11 @@ class PortWait {
 
   // `on_open` runs once, from the loop or from inside Start() or LookNow(), and may destroy the
   // PortWait. `on_note` runs each time the note changes, with the new text (one sentence for
-  // people), also when it changes back to "nothing listens on port 8000" (kClosed), and with kOpen
-  // for what should be said of an open port ("for IPv6 only"); it must not destroy the PortWait.
+  // people), also when it changes back to "nothing listens on port 8000" (kUsual), and for what
+  // should be said of an open port ("for IPv6 only"); it must not destroy the PortWait.
   PortWait(Clock& clock, SocketTable& table, SocketOwners& owners, Options options,
            std::function<void(const PortVerdict&)> on_open,
-           std::function<void(PortState, const std::string&)> on_note);
+           std::function<void(Gravity, const std::string&)> on_note);
 
   void Start();
   // Looks at once, at other ports too (something may have changed: a child ended, a hook returned;
@@ -75,12 +77,16 @@ class PortWait {
 
  private:
   enum class Depth { kQuick, kThorough };  // thorough: other ports too
+  struct Survey {
+    Gravity gravity;
+    std::string note;
+  };
 
   void Look(Depth depth);
   void Open(const PortVerdict& verdict);
-  std::string Survey();
+  Survey LookElsewhere();
   bool IsSurveyDue(Depth depth) const;
-  void SetNote(PortState state, std::string note);
+  void SetNote(PortState state, Gravity gravity, std::string note);
   Milliseconds NextInterval() const;
 
   Clock& clock_;
@@ -88,7 +94,7 @@ class PortWait {
   SocketOwners& owners_;
   Options options_;
   std::function<void(const PortVerdict&)> on_open_;
-  std::function<void(PortState, const std::string&)> on_note_;
+  std::function<void(Gravity, const std::string&)> on_note_;
   Clock::TimePoint started_{};
   Clock::TimePoint surveyed_{};
   // What the last looks took. The cheapest one counts: a look that was long because the machine was

@@ -1,5 +1,6 @@
 #include "healthcheck/proc_net_tcp.h"
 
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -34,17 +35,15 @@ std::optional<SocketAddress> ParseAddress(std::string_view word) {
   constexpr size_t kDigits = 8;
   const size_t colon = word.find(':');
   if (colon != kDigits && colon != 4 * kDigits) return std::nullopt;
-  SocketAddress address;
-  address.ipv6 = colon != kDigits;
+  std::array<uint8_t, 16> bytes;
   for (size_t at = 0; at < colon; at += kDigits) {
     const std::optional<uint32_t> group = Parse<uint32_t>(word.substr(at, kDigits), 16);
     if (!group) return std::nullopt;
-    std::memcpy(address.bytes.data() + at / 2, &*group, sizeof *group);
+    std::memcpy(bytes.data() + at / 2, &*group, sizeof *group);
   }
   const std::optional<uint16_t> port = Parse<uint16_t>(word.substr(colon + 1), 16);
   if (!port) return std::nullopt;
-  address.port = *port;
-  return address;
+  return SocketAddress::FromBytes(colon == kDigits ? AF_INET : AF_INET6, bytes.data(), *port);
 }
 
 std::optional<TcpSocket> ParseLine(std::string_view line) {
@@ -87,7 +86,7 @@ std::vector<TcpSocket> ParseProcNetTcp(std::string_view text, StateSet states, u
     const std::optional<TcpSocket> socket = ParseLine(text.substr(0, end));
     text.remove_prefix(end + 1);
     if (!socket || socket->state >= 32 || ((states >> socket->state) & 1U) == 0) continue;
-    if (port != 0 && socket->local.port != port) continue;
+    if (port != 0 && socket->local.port() != port) continue;
     sockets.push_back(*socket);
   }
   return sockets;

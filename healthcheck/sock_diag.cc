@@ -42,14 +42,6 @@ std::optional<T> Load(Bytes bytes, size_t offset) {
   return value;
 }
 
-SocketAddress AddressFrom(uint8_t family, const void* bytes, uint16_t port) {
-  SocketAddress address;
-  address.ipv6 = family == AF_INET6;
-  std::memcpy(address.bytes.data(), bytes, address.ipv6 ? 16 : 4);
-  address.port = ntohs(port);
-  return address;
-}
-
 void TakeTcpInfo(Bytes info, TcpSocket& socket) {
   socket.last_sent_ms = Load<uint32_t>(info, kLastDataSent);
   socket.last_received_ms = Load<uint32_t>(info, kLastDataReceived);
@@ -76,9 +68,10 @@ std::optional<TcpSocket> DecodeSocket(Bytes body) {
   if (message->idiag_family != AF_INET && message->idiag_family != AF_INET6) return std::nullopt;
   TcpSocket socket;
   socket.state = message->idiag_state;
-  socket.local = AddressFrom(message->idiag_family, message->id.idiag_src, message->id.idiag_sport);
-  socket.remote =
-      AddressFrom(message->idiag_family, message->id.idiag_dst, message->id.idiag_dport);
+  socket.local = SocketAddress::FromBytes(message->idiag_family, message->id.idiag_src,
+                                          ntohs(message->id.idiag_sport));
+  socket.remote = SocketAddress::FromBytes(message->idiag_family, message->id.idiag_dst,
+                                           ntohs(message->id.idiag_dport));
   socket.receive_queue = message->idiag_rqueue;
   socket.send_queue = message->idiag_wqueue;
   socket.uid = message->idiag_uid;
@@ -99,7 +92,8 @@ DumpPart DecodeDump(Bytes datagram, uint32_t sequence, std::vector<TcpSocket>& s
       if (header->nlmsg_type == NLMSG_ERROR || header->nlmsg_type == NLMSG_DONE) {
         // Both start with a negated errno; that of NLMSG_DONE may be missing and is mostly 0.
         part.done = true;
-        part.error = -Load<int32_t>(body, 0).value_or(0);
+        // Negated as the unsigned number it is on the wire: INT_MIN has no counterpart.
+        part.error = static_cast<int>(0U - Load<uint32_t>(body, 0).value_or(0));
         return part;
       }
       if (header->nlmsg_type == TCPDIAG_GETSOCK) {

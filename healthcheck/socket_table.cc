@@ -1,6 +1,5 @@
 #include "healthcheck/socket_table.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -16,18 +15,6 @@
 
 namespace modal::health {
 namespace {
-
-constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
-bool IsMapped(const SocketAddress& address) {
-  return address.ipv6 &&
-         std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), address.bytes.begin());
-}
-
-// Where the four bytes of an IPv4 address stand.
-const uint8_t* Ipv4Bytes(const SocketAddress& address) {
-  return address.bytes.data() + (address.ipv6 ? kMappedPrefix.size() : 0);
-}
 
 // Errors that will not go away: the kernel, its configuration, a filter or a sandbox says no.
 bool IsLasting(int code) {
@@ -104,32 +91,6 @@ Result<std::vector<Entry>> Convert(Result<std::vector<TcpSocket>> sockets,
 }
 
 }  // namespace
-
-bool SocketAddress::IsIpv4() const { return !ipv6 || IsMapped(*this); }
-
-bool SocketAddress::IsAny() const {
-  if (IsIpv4())
-    return std::all_of(Ipv4Bytes(*this), Ipv4Bytes(*this) + 4,
-                       [](uint8_t byte) { return byte == 0; });
-  return bytes == std::array<uint8_t, 16>{};
-}
-
-bool SocketAddress::IsLoopback() const {
-  if (IsIpv4()) return *Ipv4Bytes(*this) == 127;
-  std::array<uint8_t, 16> loopback{};
-  loopback.back() = 1;
-  return bytes == loopback;
-}
-
-std::string SocketAddress::Host() const {
-  char text[INET6_ADDRSTRLEN] = "";
-  ::inet_ntop(ipv6 ? AF_INET6 : AF_INET, bytes.data(), text, sizeof text);
-  return text;
-}
-
-std::string SocketAddress::ToString() const {
-  return ipv6 ? Concat("[", Host(), "]:", port) : Concat(Host(), ":", port);
-}
 
 KernelSocketTable::KernelSocketTable(std::string proc) : proc_(std::move(proc)) {}
 KernelSocketTable::~KernelSocketTable() = default;

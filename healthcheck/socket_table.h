@@ -1,10 +1,9 @@
 // The TCP sockets of this network namespace, as the kernel tells them: no connection is ever made.
 //
 // Read through sock_diag (netlink(7), NETLINK_SOCK_DIAG) and, where that is not permitted, from
-// /proc/net/tcp and /proc/net/tcp6. Addresses and ports are in host byte order.
+// /proc/net/tcp and /proc/net/tcp6.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -12,21 +11,9 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/base/socket_address.h"
 
 namespace modal::health {
-
-struct SocketAddress {
-  bool ipv6 = false;
-  std::array<uint8_t, 16> bytes{};  // network order; the first 4 for IPv4
-  uint16_t port = 0;
-
-  bool IsAny() const;            // 0.0.0.0, ::, ::ffff:0.0.0.0
-  bool IsLoopback() const;       // 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104
-  bool IsIpv4() const;           // an IPv4 address, mapped ones (::ffff:0.0.0.0/96) included
-  std::string ToString() const;  // "0.0.0.0:8000", "[::1]:8000"
-  std::string Host() const;      // without the port: "0.0.0.0", "::1"
-  bool operator==(const SocketAddress&) const = default;
-};
 
 struct ListeningSocket {
   SocketAddress local;

@@ -32,9 +32,13 @@ AgentStatus NewAgentStatus() {
 
 void EnterPhase(AgentStatus& status, Phase phase, int64_t now_ms) {
   const auto left = static_cast<size_t>(status.phase);
-  if (status.entered_ms[left] >= 0) status.spent_ms[left] += now_ms - status.entered_ms[left];
+  if (status.entered_ms[left] >= 0) {
+    status.spent_ms[left] = now_ms - status.entered_ms[left];
+    status.total_ms[left] += status.spent_ms[left];
+  }
   status.phase = phase;
   status.entered_ms[static_cast<size_t>(phase)] = now_ms;
+  status.spent_ms[static_cast<size_t>(phase)] = 0;
 }
 
 }  // namespace modal::health

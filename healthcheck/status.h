@@ -36,7 +36,8 @@ struct AgentStatus {
 
   Phase phase;
   int64_t entered_ms[kPhaseCount];  // when each phase was entered last
-  int64_t spent_ms[kPhaseCount];    // how long it lasted, all finished visits together
+  int64_t spent_ms[kPhaseCount];    // how long that visit lasted; 0 while it does
+  int64_t total_ms[kPhaseCount];    // all finished visits together (restarts come by again)
   int64_t ready_ms;                 // when it was ready for the first time
   bool startup_done;                // has been Serving once
   bool ready;                       // takes requests: Serving, and not told to drain
@@ -79,7 +80,8 @@ struct AgentStatus {
 
 // A status in which nothing has happened yet.
 AgentStatus NewAgentStatus();
-// Keeps phase, entered_ms and spent_ms in step: the phase that was current ends at `now_ms`.
+// Keeps phase, entered_ms, spent_ms and total_ms in step: the phase that was current ends at
+// `now_ms`.
 void EnterPhase(AgentStatus& status, Phase phase, int64_t now_ms);
 
 // The connections and requests are those of the admin port.

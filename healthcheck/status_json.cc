@@ -57,7 +57,8 @@ std::vector<size_t> PhasesInOrderOfEntry(const AgentStatus& status) {
 void Timeline(JsonWriter& json, const AgentStatus& status) {
   const std::vector<size_t> phases = PhasesInOrderOfEntry(status);
   for (const auto& [key, times] :
-       {std::pair("entered_ms", status.entered_ms), std::pair("spent_ms", status.spent_ms)}) {
+       {std::pair("entered_ms", status.entered_ms), std::pair("spent_ms", status.spent_ms),
+        std::pair("total_ms", status.total_ms)}) {
     json.Key(key).BeginObject();
     for (const size_t phase : phases) {
       json.Key(PhaseName(static_cast<Phase>(phase))).Number(times[phase]);

@@ -58,6 +58,11 @@ void SetUpstream(const Upstream& upstream, policy::GatewayConfig& config) {
   config.upstream_port = is_path ? 0 : upstream.port;
 }
 
+bool NobodyMayConnect(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) != 0 || (info.st_mode & S_IWOTH) != 0;
+}
+
 Result<UniqueFd> SealConfig(const policy::GatewayConfig& config,
                             std::span<const policy::TokenRecord> tokens) {
   UniqueFd fd(::memfd_create("gateway-config", MFD_CLOEXEC | MFD_ALLOW_SEALING));

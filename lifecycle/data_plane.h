@@ -37,6 +37,10 @@ struct DataPlane {
 // Puts the address into the config as its upstream.
 void SetUpstream(const Upstream& upstream, policy::GatewayConfig& config);
 
+// Whether the user nobody, as whom the gateway runs, may connect to the unix socket by its mode
+// (that of its folders is not looked at). Yes where nobody can tell.
+bool NobodyMayConnect(const std::string& path);
+
 // A memfd that holds the config and behind it the tokens, and that nobody can change any more.
 Result<UniqueFd> SealConfig(const policy::GatewayConfig& config,
                             std::span<const policy::TokenRecord> tokens);

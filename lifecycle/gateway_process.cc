@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -107,6 +108,11 @@ process::LaunchSpec GatewayProcess::Spec() const {
   int next = health::kGatewayFirstListenerFd;
   for (const UniqueFd& listener : listeners_.admin) spec.fds.push_back({listener.get(), next++});
   for (const UniqueFd& listener : listeners_.data) spec.fds.push_back({listener.get(), next++});
+  // A connection takes a descriptor or two; shells and container engines leave 1024 of them.
+  rlimit files{};
+  if (!listeners_.data.empty() && ::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    spec.limits.push_back({RLIMIT_NOFILE, {files.rlim_max, files.rlim_max}});
+  }
   spec.capabilities = 0;
   spec.no_new_privileges = true;
   spec.parent_death_signal = SIGKILL;

@@ -47,6 +47,17 @@ bool IsShellBuiltin(const std::string& word) {
   return std::find(std::begin(kBuiltins), std::end(kBuiltins), word) != std::end(kBuiltins);
 }
 
+// What editors and package managers leave beside a file, mode and all: "migrate~", "migrate.bak",
+// "migrate.dpkg-old". As run-parts(8) does for the folders of cron and its like, but that one also
+// leaves out every name with a dot, and "10-migrate.sh" shall run.
+bool IsLeftover(std::string_view name) {
+  constexpr std::string_view kEndings[] = {"~", ".bak", ".orig", ".swp", ".rpmsave", ".rpmnew"};
+  return name.starts_with('.') || name.starts_with('#') ||
+         name.find(".dpkg-") != std::string_view::npos ||
+         std::any_of(std::begin(kEndings), std::end(kEndings),
+                     [name](std::string_view ending) { return name.ends_with(ending); });
+}
+
 struct CloseFolder {
   void operator()(DIR* folder) const { ::closedir(folder); }
 };
@@ -80,11 +91,18 @@ std::vector<Hook> HooksFromFolder(const std::string& folder, Log& log) {
   }
   while (const dirent* entry = ::readdir(open.get())) {
     const std::string name = entry->d_name;
-    if (name.starts_with('.')) continue;
     const std::string path = folder + "/" + name;
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
-    if ((info.st_mode & 0111) == 0) {
+    const bool is_executable = (info.st_mode & 0111) != 0;
+    if (IsLeftover(name)) {
+      if (!is_executable) continue;  // nobody meant it to run
+      log.Warn(
+          "hook.folder",
+          {{"message", path + " does not run: by its name it is a backup or a temporary file"}});
+      continue;
+    }
+    if (!is_executable) {
       log.Warn("hook.folder",
                {{"message", path + " is not executable and does not run (chmod +x)"}});
       continue;

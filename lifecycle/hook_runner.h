@@ -30,7 +30,7 @@ struct Hook {
 // The hook for a command line as users write it after --on-enter.
 Hook HookFromCommandLine(const std::string& command_line);
 // The executables of `folder`, in name order. A missing folder has none; files that are not
-// executable are left out, with a warning.
+// executable, and what editors and packages leave behind, are left out with a warning.
 std::vector<Hook> HooksFromFolder(const std::string& folder, Log& log);
 
 class HookRunner {

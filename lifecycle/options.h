@@ -23,6 +23,8 @@ struct ListenAddress {
 
 struct Options {
   std::vector<std::string> command;  // empty: a hook starts the server, or we attach to one
+  // Said in addition when the command is not found: it may have been meant for us.
+  std::string not_found_hint;
 
   uint16_t port = 8000;
   std::optional<ListenAddress> admin;   // empty: off
@@ -52,7 +54,8 @@ struct Options {
   std::vector<int> success_exit_codes;  // taken as 0 after a requested stop ("143")
 
   // How hooks, workload and exit handlers run.
-  std::vector<std::string> environment;  // complete: "NAME=value"
+  std::vector<std::string> environment;        // complete: "NAME=value"
+  std::vector<std::string> added_environment;  // of these, what --env and --env-file ask for
   std::string workdir;
   std::optional<process::Credentials> credentials;
   std::vector<process::ResourceLimit> limits;

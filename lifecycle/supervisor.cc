@@ -27,14 +27,26 @@ int64_t UnixMilliseconds() {
 }
 
 // Where a health check reaches a listener from inside: on loopback, unless it is bound elsewhere.
-std::string ProbeAddress(const health::SocketAddress& local, bool v6_only) {
-  if (local.IsAny()) return v6_only ? "::1" : "127.0.0.1";
-  return local.Host();
+std::string ProbeAddress(const SocketAddress& local, bool v6_only) {
+  if (local.is_any()) return v6_only ? "::1" : "127.0.0.1";
+  return local.host();
 }
 
 // Signals that are about this process itself, whoever they come from.
 bool IsOurOwn(int signal) {
   return signal == SIGCHLD || signal == SIGPIPE || signal == SIGXFSZ || signal == SIGXCPU;
+}
+
+process::SessionMode SessionFor(Seat seat) {
+  switch (seat) {
+    case Seat::kNone:
+      return process::SessionMode::kNewSession;
+    case Seat::kBackground:
+      return process::SessionMode::kNewGroup;
+    case Seat::kForeground:
+      return process::SessionMode::kForegroundGroup;
+  }
+  return process::SessionMode::kNewSession;
 }
 
 std::string SenderOf(const event::SignalEvent& signal) {
@@ -46,11 +58,11 @@ std::string SenderOf(const event::SignalEvent& signal) {
 
 }  // namespace
 
-Supervisor::Supervisor(Options options, Parts parts, bool terminal,
+Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
                        std::function<void(int)> on_finished)
     : options_(std::move(options)),
       parts_(std::move(parts)),
-      terminal_(terminal),
+      seat_(std::move(seat)),
       on_finished_(std::move(on_finished)),
       started_(parts_.clock.Now()),
       alive_(std::make_shared<bool>(true)) {
@@ -169,7 +181,7 @@ std::optional<std::string> Supervisor::FindTaken(
   }
   const uint16_t port = ServerPort();
   for (const health::ListeningSocket& socket : listeners) {
-    if (port == 0 || socket.local.port != port) continue;
+    if (port == 0 || socket.local.port() != port) continue;
     // Our own --listen may have the same port of another address.
     if (Carries() && parts_.own_listeners.count(socket.inode) != 0) continue;
     const bool by_upstream = Carries() && !upstream.is_default;
@@ -213,14 +225,16 @@ void Supervisor::LaunchWorkload() {
   StartStartupTimeout();
   process::LaunchSpec spec = BaseSpec();
   spec.argv = options_.command;
-  spec.session =
-      terminal_ ? process::SessionMode::kForegroundGroup : process::SessionMode::kNewSession;
+  spec.session = SessionFor(seat_());
   Result<std::unique_ptr<process::Process>> process =
       parts_.launcher.Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
   if (!process) {
     const int code = process.error().exit_code();
-    StopBecause("modal-agent", "cannot start COMMAND: " + process.error().message(),
-                code ? code : kExitAgentError);
+    std::string why = "cannot start COMMAND: " + process.error().message();
+    if (code == kExitNotFound && !options_.not_found_hint.empty()) {
+      why += "; " + options_.not_found_hint;
+    }
+    StopBecause("modal-agent", why, code ? code : kExitAgentError);
     return Fire(Trigger::kLaunchFailed);
   }
   anything_ran_ = true;
@@ -262,16 +276,16 @@ void Supervisor::WaitForPort() {
   port_wait_ = std::make_unique<health::PortWait>(
       parts_.clock, parts_.table, owners, std::move(options),
       [this](const health::PortVerdict& verdict) { OnPortOpen(verdict); },
-      [this](health::PortState state, const std::string& note) {
-        // A port that is merely closed is what a start looks like.
-        SetNote(state == health::PortState::kClosed ? LogLevel::kInfo : LogLevel::kWarn, note);
+      [this](health::PortWait::Gravity gravity, const std::string& note) {
+        SetNote(gravity == health::PortWait::Gravity::kWrong ? LogLevel::kWarn : LogLevel::kInfo,
+                note);
       });
   port_wait_->Start();
 }
 
 void Supervisor::WaitForUnixSocket() {
   unix_wait_ = std::make_unique<health::UnixWait>(
-      parts_.clock, options_.upstream.path, [this] { OnServerFound(options_.upstream.ToString()); },
+      parts_.clock, options_.upstream.path, [this] { OnUnixSocketOpen(); },
       [this](const std::string& note) { SetNote(LogLevel::kInfo, note); });
   unix_wait_->Start();
 }
@@ -280,6 +294,18 @@ void Supervisor::OnPortOpen(const health::PortVerdict& verdict) {
   probe_address_ = ProbeAddress(verdict.socket.local, verdict.v6_only);
   FollowServer();
   OnServerFound(verdict.socket.local.ToString());
+}
+
+void Supervisor::OnUnixSocketOpen() {
+  const std::string where = options_.upstream.ToString();
+  // What we may as root, the gateway may not.
+  if (::geteuid() == 0 && !NobodyMayConnect(options_.upstream.path)) {
+    parts_.log.Warn(
+        "upstream.permission",
+        {{"message", Concat("the gateway, which runs as user nobody, may not connect to ", where,
+                            "; let the server give it mode 0666")}});
+  }
+  OnServerFound(where);
 }
 
 void Supervisor::OnServerFound(const std::string& address) {
@@ -324,7 +350,7 @@ void Supervisor::OnStartupTimeout() {
   if (status_.phase == Phase::kServing) return;  // it opened this very moment
   const std::string_view note = BoardText(status_.waiting_note);
   why += note.empty() ? Concat(": nothing listens on port ", ServerPort()) : Concat(": ", note);
-  if (terminal_) {
+  if (seat_() == Seat::kForeground) {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
   }
@@ -397,48 +423,49 @@ void Supervisor::RequestDrain() {
   refuse_ = parts_.clock.After(options_.drain_delay, [this] { RefuseRequests(); });
 }
 
-Result<void> Supervisor::Reload() {
-  Result<Options> fresh = parts_.reload();
+Result<ReloadOutcome> Supervisor::Reload() {
+  std::vector<std::string> changed;
+  Result<Options> fresh = parts_.reload(changed);
   if (!fresh) {
     parts_.log.Error("config.reload_failed",
                      {{"message", fresh.error().message() + "; the old settings stay in force"}});
     return std::move(fresh.error());
-  }
-  if (Result<void> reconfigured = ReconfigureGateway(*fresh); !reconfigured) {
-    parts_.log.Error("config.reload_failed", {{"message", reconfigured.error().message() +
-                                                              "; the old settings stay in force"}});
-    return reconfigured;
   }
   const auto checks = [](const Options& options) {
     return std::tie(options.health_path, options.health_interval, options.health_timeout,
                     options.health_threshold);
   };
   const Options old = options_;
-  options_.on_exit = fresh->on_exit;
-  options_.hook_timeout = fresh->hook_timeout;
-  options_.health_path = fresh->health_path;
-  options_.health_interval = fresh->health_interval;
-  options_.health_timeout = fresh->health_timeout;
-  options_.health_threshold = fresh->health_threshold;
-  options_.restart = fresh->restart;
-  options_.drain_delay = fresh->drain_delay;
-  options_.exit_grace_period = fresh->exit_grace_period;
-  options_.stop_timeout = fresh->stop_timeout;
-  options_.stop_budget = fresh->stop_budget;
-  options_.stop_signal = fresh->stop_signal;
-  options_.success_exit_codes = fresh->success_exit_codes;
-  if (!parts_.gateway) options_.health_path.clear();
+  // Whoever asks the server for the path is started with the agent, or not at all.
+  const bool path_waits = !parts_.gateway && !fresh->health_path.empty();
+  if (path_waits) fresh->health_path.clear();
+  Options running = options_;
+  ReloadOutcome outcome = TakeOver(*fresh, running);
+  if (Result<void> told = ReconfigureGateway(running); !told) {
+    parts_.log.Error("config.reload_failed",
+                     {{"message", told.error().message() + "; the old settings stay in force"}});
+    return std::move(told.error());
+  }
+  options_ = std::move(running);
+  DescribeDataPlane();
+  if (path_waits) outcome.waiting.emplace_back("health-path");
+  outcome.changed.insert(outcome.changed.end(), changed.begin(), changed.end());
   status_.failure_threshold = options_.health_threshold;
   if (!stop_announced_) {
     PlanTheStop();
   }
-  parts_.log.Info("config.reloaded", {});
-  NameWhatWaits(*fresh);
+  parts_.log.Info("config.reloaded", {{"changed", Join(outcome.changed, ", ")}});
+  if (!outcome.waiting.empty()) {
+    const std::string names = Join(outcome.waiting, ", ");
+    parts_.log.Warn("config.waiting",
+                    {{"message", "changed, but in force only from the next start on: " + names},
+                     {"settings", names}});
+  }
   // A reload that changes nothing about the checks neither puts them off nor forgets failures.
   const bool other_checks = checks(options_) != checks(old);
   if (status_.phase == Phase::kServing && other_checks) StartHealthMonitor();
   Publish();
-  return {};
+  return outcome;
 }
 
 // The data plane ----------------------------------------------------------------------------------
@@ -506,40 +533,9 @@ void Supervisor::DescribeDataPlane() {
   status_.target_concurrency = options_.data_plane.config.target_concurrency;
 }
 
-// Everything but what a running gateway cannot change.
-Result<void> Supervisor::ReconfigureGateway(const Options& fresh) {
-  if (!Carries() || !fresh.listen) return {};
-  DataPlane wanted = fresh.data_plane;
-  wanted.config.threads = options_.data_plane.config.threads;
-  SetUpstream(options_.upstream, wanted.config);
-  if (Result<void> told = parts_.gateway->Reconfigure(wanted); !told) return told;
-  options_.data_plane = std::move(wanted);
-  DescribeDataPlane();
-  return {};
-}
-
-void Supervisor::NameWhatWaits(const Options& fresh) {
-  const auto place = [](const Options& options) {
-    return options.listen ? std::pair(options.listen->address, options.listen->port)
-                          : std::pair(std::string(), uint16_t{0});
-  };
-  // The address of one that nobody chose is found anew at each start.
-  const auto upstream = [](const Options& options) {
-    return options.upstream.is_default ? Concat("--port ", options.upstream.port)
-                                       : options.upstream.ToString();
-  };
-  std::vector<std::string> names;
-  if (place(fresh) != place(options_)) names.emplace_back("listen");
-  if (fresh.listen && options_.listen) {
-    if (upstream(fresh) != upstream(options_)) names.emplace_back("upstream");
-    if (fresh.data_plane.config.threads != options_.data_plane.config.threads) {
-      names.emplace_back("gateway-threads");
-    }
-  }
-  if (names.empty()) return;
-  parts_.log.Warn(
-      "config.waits",
-      {{"message", Concat("changed settings wait for the next start: ", Join(names, ", "))}});
+// Also when nothing has changed: the access log may have been moved away.
+Result<void> Supervisor::ReconfigureGateway(const Options& options) {
+  return Carries() ? parts_.gateway->Reconfigure(options.data_plane) : Result<void>();
 }
 
 // Answers of a server that has ended by itself may still be on their way to clients.
@@ -590,7 +586,7 @@ void Supervisor::WorkloadExited() {
 bool Supervisor::IsToRestart(ExitStatus status) const {
   if (options_.restart != Restart::kOnFailure || status.ok()) return false;
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
-  return !terminal_ ||
+  return seat_() == Seat::kNone ||
          (status.signal != SIGINT && status.signal != SIGQUIT && status.signal != SIGHUP);
 }
 

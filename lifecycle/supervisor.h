@@ -31,6 +31,8 @@
 #include "lifecycle/options.h"
 #include "lifecycle/phase_table.h"
 #include "lifecycle/process_tree.h"
+#include "lifecycle/reload.h"
+#include "lifecycle/seat.h"
 #include "lifecycle/shutdown.h"
 #include "lifecycle/stop_plan.h"
 #include "lifecycle/workload_end.h"
@@ -55,12 +57,15 @@ class Supervisor {
     // Fills in the counters that others keep.
     std::function<void(health::AgentStatus&)> count;
     // The settings, read again; only what may change while we run is taken over.
-    std::function<Result<Options>()> reload;
+    // Also puts into `changed` the names of what it has changed elsewhere.
+    std::function<Result<Options>(std::vector<std::string>& changed)> reload;
     std::set<uint64_t> own_listeners = {};  // inodes of the sockets on which we listen ourselves
   };
 
-  // `terminal`: the workload stays in our session, in the terminal's foreground group.
-  Supervisor(Options options, Parts parts, bool terminal, std::function<void(int)> on_finished);
+  // `seat`: where we sit at this moment. With a terminal the workload stays in our session, and
+  // has the foreground if we would have it.
+  Supervisor(Options options, Parts parts, std::function<Seat()> seat,
+             std::function<void(int)> on_finished);
   ~Supervisor();
 
   void Start();
@@ -69,7 +74,7 @@ class Supervisor {
 
   // `modal-agent drain`: not ready from now on, but up until somebody stops us.
   void RequestDrain();
-  Result<void> Reload();
+  Result<ReloadOutcome> Reload();
   const health::AgentStatus& status();
   Phase phase() const { return status_.phase; }
   // The workload's process group, or 0: for job control on a terminal.
@@ -100,6 +105,7 @@ class Supervisor {
   void WaitForPort();
   void WaitForUnixSocket();
   void OnPortOpen(const health::PortVerdict& verdict);
+  void OnUnixSocketOpen();
   void OnServerFound(const std::string& address);
   void ProbeUntilHealthy();
   void OnStartupProbe(const ProbeResult& result);
@@ -115,8 +121,7 @@ class Supervisor {
   void RefuseRequests();
   void FollowServer();
   void DescribeDataPlane();
-  Result<void> ReconfigureGateway(const Options& fresh);
-  void NameWhatWaits(const Options& fresh);
+  Result<void> ReconfigureGateway(const Options& options);
   void OnEverybodyGone();
   void StopGateway();
 
@@ -153,7 +158,7 @@ class Supervisor {
 
   Options options_;
   Parts parts_;
-  bool terminal_;
+  std::function<Seat()> seat_;
   std::function<void(int)> on_finished_;
   health::AgentStatus status_ = health::NewAgentStatus();
   Clock::TimePoint started_;

@@ -2,10 +2,11 @@
 //
 // A unix socket of type SOCK_STREAM, mode 0600. The client sends one line, the name of a command;
 // the server answers with one line that holds a JSON object, and closes. Each side gives up after
-// kControlTimeout. `drain` and `reload` are answered with {"ok":true} or
-// {"ok":false,"error":"..."}, `health` with {"healthy":true,"phase":"Serving","reason":"..."},
-// `status` with the status object (healthcheck/status_json.h), anything else with
-// {"ok":false,"error":"..."}.
+// kControlTimeout. `drain` is answered with {"ok":true} or {"ok":false,"error":"..."}; `reload`
+// too, with the names of the settings that are "changed" and "waiting" for the next start; `health`
+// with
+// {"healthy":true,"phase":"Serving","reason":"..."}, `status` with the status object
+// (healthcheck/status_json.h), anything else with {"ok":false,"error":"..."}.
 #pragma once
 
 #include <sys/socket.h>

@@ -5,7 +5,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,9 +17,31 @@
 namespace modal {
 namespace {
 
-UniqueFd OpenAnew(int fd) {
-  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+UniqueFd OpenToWrite(const std::string& path) {
   return UniqueFd(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+}
+
+// Where a container's terminal has a name: /dev/console is bound to it, or it is a /dev/pts of our
+// own; as our controlling terminal it is /dev/tty.
+UniqueFd OpenTerminalAnew(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISCHR(info.st_mode)) return {};
+  for (const std::string& path :
+       {std::string("/dev/console"), "/dev/pts/" + std::to_string(minor(info.st_rdev))}) {
+    struct stat same {};
+    if (::stat(path.c_str(), &same) != 0 || same.st_dev != info.st_dev ||
+        same.st_ino != info.st_ino) {
+      continue;
+    }
+    if (UniqueFd opened = OpenToWrite(path)) return opened;
+  }
+  // Succeeds for nothing but the controlling terminal (tty_ioctl(4), TIOCGSID).
+  return ::tcgetsid(fd) >= 0 ? OpenToWrite("/dev/tty") : UniqueFd();
+}
+
+UniqueFd OpenAnew(int fd) {
+  UniqueFd opened = OpenToWrite("/proc/self/fd/" + std::to_string(fd));
+  return opened ? std::move(opened) : OpenTerminalAnew(fd);
 }
 
 // Nothing can be written now, but later: a full pipe, a full disk.
@@ -85,8 +109,7 @@ size_t DescriptorSink::TryWrite(std::string_view bytes) {
     } else if (size < 0 && errno == EINTR) {
       continue;
     } else if (size < 0 && way_ == Way::kNoWait && (errno == EOPNOTSUPP || errno == ENOSYS)) {
-      if (may_open_) own_ = OpenAnew(fd_);
-      way_ = own_ ? Way::kOwnDescription : Way::kPoll;
+      way_ = LastWay();
     } else if (size < 0 && !IsForNow(errno)) {
       // The reader is gone (EPIPE, EIO): nothing that is written will ever be read.
       way_ = Way::kBroken;
@@ -97,6 +120,33 @@ size_t DescriptorSink::TryWrite(std::string_view bytes) {
     }
   }
   return written;
+}
+
+DescriptorSink::Way DescriptorSink::LastWay() {
+  if (may_open_) own_ = OpenAnew(fd_);
+  if (own_) return Way::kOwnDescription;
+  struct stat info {};
+  int ends[2];
+  const bool is_pipe = ::fstat(fd_, &info) == 0 && S_ISFIFO(info.st_mode);
+  if (!is_pipe || ::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return Way::kBroken;
+  splice_out_ = UniqueFd(ends[0]);
+  splice_in_ = UniqueFd(ends[1]);
+  return Way::kSplice;
+}
+
+ssize_t DescriptorSink::Splice(std::string_view bytes) {
+  // No more than PIPE_BUF: others may write too, and up to there nothing is mixed (pipe(7)).
+  const ssize_t size =
+      ::write(splice_in_.get(), bytes.data(), std::min<size_t>(bytes.size(), PIPE_BUF));
+  if (size < 0) return size;
+  const ssize_t moved = ::splice(splice_out_.get(), nullptr, fd_, nullptr,
+                                 static_cast<size_t>(size), SPLICE_F_NONBLOCK);
+  const int error = errno;
+  char rest[PIPE_BUF];  // what did not fit; it will be tried again
+  while (::read(splice_out_.get(), rest, sizeof rest) > 0) {
+  }
+  errno = error;
+  return moved;
 }
 
 ssize_t DescriptorSink::WriteOnce(std::string_view bytes) {
@@ -111,15 +161,8 @@ ssize_t DescriptorSink::WriteOnce(std::string_view bytes) {
     }
     case Way::kOwnDescription:
       return ::write(own_.get(), bytes.data(), bytes.size());
-    case Way::kPoll: {
-      // A pipe that polls writable takes PIPE_BUF bytes at once (pipe(7)).
-      pollfd writable{fd_, POLLOUT, 0};
-      if (::poll(&writable, 1, 0) != 1) {
-        errno = EAGAIN;
-        return -1;
-      }
-      return ::write(fd_, bytes.data(), std::min<size_t>(bytes.size(), PIPE_BUF));
-    }
+    case Way::kSplice:
+      return Splice(bytes);
     case Way::kBroken:
       errno = EPIPE;
       return -1;

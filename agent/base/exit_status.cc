@@ -5,9 +5,22 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <string_view>
 
 namespace modal {
+namespace {
+
+// Second names, of which the C library knows none (sigabbrev_np).
+struct SignalAlias {
+  std::string_view name;
+  int number;
+};
+constexpr std::array kAliases{SignalAlias{"SIGIO", SIGPOLL}, SignalAlias{"SIGIOT", SIGABRT},
+                              SignalAlias{"SIGCLD", SIGCHLD}};
+
+}  // namespace
 
 ExitStatus ExitStatus::FromWait(int wait_status) {
   if (WIFSIGNALED(wait_status)) {
@@ -39,6 +52,9 @@ int SignalNumber(const std::string& name) {
   std::transform(upper.begin(), upper.end(), upper.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   if (upper.rfind("SIG", 0) != 0) upper = "SIG" + upper;
+  for (const SignalAlias& alias : kAliases) {
+    if (upper == alias.name) return alias.number;
+  }
   for (int number = 1; number <= SIGRTMAX; ++number) {
     if (SignalName(number) == upper || "SIG" + std::to_string(number) == upper) return number;
   }

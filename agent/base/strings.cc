@@ -2,21 +2,25 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace modal {
 namespace {
 
+// Letters added, left out, replaced or swapped with their neighbour (optimal string alignment).
 size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> above_that;
+  std::vector<size_t> above;
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
+    above_that = std::exchange(above, row);
     row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      row[j] = std::min({replaced, above + 1, row[j - 1] + 1});
-      diagonal = above;
+      const size_t replaced = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({replaced, above[j] + 1, row[j - 1] + 1});
+      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped) row[j] = std::min(row[j], above_that[j - 2] + 1);
     }
   }
   return row[b.size()];

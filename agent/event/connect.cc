@@ -3,12 +3,36 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 
 namespace modal::event {
 
-Result<UniqueFd> StartConnect(const SocketAddress& address, bool* at_once) {
+Destination::Destination(const SocketAddress& address) : size_(address.size()) {
+  std::memcpy(&storage_, address.get(), size_);
+}
+
+Result<Destination> Destination::OfUnixSocket(std::string_view path) {
+  sockaddr_un name{};
+  if (path.empty() || path.size() >= sizeof name.sun_path) {
+    return Error("the path of a unix socket is empty, or too long");
+  }
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path, path.data(), path.size());
+  Destination destination;
+  destination.size_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  std::memcpy(&destination.storage_, &name, destination.size_);
+  return destination;
+}
+
+bool Destination::operator==(const Destination& other) const {
+  return size_ == other.size_ && std::memcmp(&storage_, &other.storage_, size_) == 0;
+}
+
+Result<UniqueFd> StartConnect(const Destination& address, bool* at_once) {
   UniqueFd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return Error::FromErrno("socket", errno);
   if (address.is_tcp()) {

@@ -1,6 +1,5 @@
 #include "agent/event/listener.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,6 +12,20 @@
 
 namespace modal::event {
 namespace {
+
+// What a listening socket has, its connections inherit (on Linux): a system call saved for each.
+void PrepareConnections(int listener) {
+  const auto set = [listener](int level, int option, int value) {
+    (void)::setsockopt(listener, level, option, &value, sizeof value);  // not all are TCP
+  };
+  // Answers are written whole: waiting for more to send with them only delays them.
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  // A client that has vanished from a quiet connection (a WebSocket) is noticed in two minutes.
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 15);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
+}
 
 constexpr int kBatch = 64;  // connections taken before others on the loop have their turn
 constexpr Milliseconds kPause{100};
@@ -36,74 +49,6 @@ Error ListenError(const SocketAddress& address, int code) {
 }
 
 }  // namespace
-
-Result<SocketAddress> SocketAddress::Parse(std::string_view address, uint16_t port) {
-  std::string text(address);
-  if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
-    text = text.substr(1, text.size() - 2);
-  }
-  sockaddr_in v4{};
-  if (::inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1 && text == address) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    return FromSockaddr(reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
-  }
-  sockaddr_in6 v6{};
-  if (::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    return FromSockaddr(reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
-  }
-  return Error(Concat("'", address, "' is not an IPv4 or IPv6 address"));
-}
-
-SocketAddress SocketAddress::FromSockaddr(const sockaddr* address, socklen_t size) {
-  SocketAddress result;
-  if (size > sizeof result.storage_) return result;
-  std::memcpy(&result.storage_, address, size);
-  result.size_ = size;
-  return result;
-}
-
-uint16_t SocketAddress::port() const {
-  if (is_ipv6()) return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_port);
-  if (storage_.ss_family != AF_INET) return 0;
-  return ntohs(reinterpret_cast<const sockaddr_in*>(&storage_)->sin_port);
-}
-
-bool SocketAddress::is_loopback() const {
-  if (storage_.ss_family == AF_INET) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage_);
-    return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
-  }
-  if (!is_ipv6()) return false;
-  const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr;
-  return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
-}
-
-std::string SocketAddress::host() const {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  if (storage_.ss_family == AF_INET) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage_);
-    ::inet_ntop(AF_INET, &v4->sin_addr, text.data(), text.size());
-    return text.data();
-  }
-  if (!is_ipv6()) return "unknown";
-  const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr;
-  if (IN6_IS_ADDR_V4MAPPED(&v6)) {
-    ::inet_ntop(AF_INET, &v6.s6_addr[12], text.data(), text.size());
-  } else {
-    ::inet_ntop(AF_INET6, &v6, text.data(), text.size());
-  }
-  return text.data();
-}
-
-std::string SocketAddress::ToString() const {
-  if (size_ == 0) return "unknown";
-  const std::string address = host();
-  if (address.find(':') == std::string::npos) return Concat(address, ":", port());
-  return Concat("[", address, "]:", port());
-}
 
 Result<UniqueFd> ListenOn(const SocketAddress& address, const ListenOptions& options) {
   UniqueFd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -138,6 +83,7 @@ Result<std::unique_ptr<Acceptor>> Acceptor::Start(Loop& loop, Clock& clock, Uniq
   if (::fcntl(listener.get(), F_SETFL, ::fcntl(listener.get(), F_GETFL) | O_NONBLOCK) != 0) {
     return Error::FromErrno("accept connections", errno);
   }
+  PrepareConnections(listener.get());
   std::unique_ptr<Acceptor> acceptor(new Acceptor(clock, std::move(listener), owner));
   Acceptor* self = acceptor.get();
   Result<std::unique_ptr<Poller>> poller =
@@ -161,9 +107,6 @@ UniqueFd Acceptor::Accept(SocketAddress* peer) {
   UniqueFd fd(::accept4(listener_.get(), address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!fd) return fd;
   *peer = SocketAddress::FromSockaddr(address, size);
-  // Answers are written whole: waiting for more to send with them only delays them.
-  const int on = 1;
-  if (peer->is_tcp()) ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;
 }
 

@@ -4,52 +4,17 @@
 // Acceptor takes any listening descriptor, made here or inherited.
 #pragma once
 
-#include <sys/socket.h>
-
-#include <cstdint>
-#include <cstring>
 #include <functional>
 #include <memory>
-#include <string>
-#include <string_view>
 
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
+#include "agent/base/socket_address.h"
 #include "agent/base/unique_fd.h"
 #include "agent/event/loop.h"
 #include "agent/event/poller.h"
 
 namespace modal::event {
-
-// An IPv4 or IPv6 address with a port. Numeric only: no name is ever looked up.
-class SocketAddress {
- public:
-  SocketAddress() = default;  // of no family; ToString() is "unknown"
-
-  // "127.0.0.1", "::", "[::1]". Anything else is an error that says so.
-  static Result<SocketAddress> Parse(std::string_view address, uint16_t port);
-  static SocketAddress FromSockaddr(const sockaddr* address, socklen_t size);
-
-  uint16_t port() const;
-  bool is_ipv6() const { return storage_.ss_family == AF_INET6; }
-  bool is_tcp() const { return storage_.ss_family == AF_INET || is_ipv6(); }
-  bool is_loopback() const;
-  // "127.0.0.1:8001", "[::1]:8001"; an IPv4 client of a dual-stack socket is shown as IPv4.
-  std::string ToString() const;
-  // The address alone: "127.0.0.1", "::1".
-  std::string host() const;
-
-  bool operator==(const SocketAddress& other) const {
-    return size_ == other.size_ && std::memcmp(&storage_, &other.storage_, size_) == 0;
-  }
-
-  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
-  socklen_t size() const { return size_; }
-
- private:
-  sockaddr_storage storage_{};
-  socklen_t size_ = 0;
-};
 
 struct ListenOptions {
   int backlog = 1024;

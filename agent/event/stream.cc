@@ -1,5 +1,7 @@
 #include "agent/event/stream.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -88,6 +90,11 @@ IoResult SocketStream::Write(std::span<const std::string_view> pieces) {
 
 IoResult SocketStream::ReadInto(Pipe& pipe, size_t most) { return pipe.ReadFrom(fd_.get(), most); }
 IoResult SocketStream::WriteFrom(Pipe& pipe) { return pipe.WriteTo(fd_.get()); }
+
+void SocketStream::AcknowledgeNow() {
+  const int on = 1;
+  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+}
 
 void SocketStream::ShutdownWrite() { ::shutdown(fd_.get(), SHUT_WR); }
 

@@ -61,6 +61,10 @@ class Stream {
   virtual IoResult ReadInto(Pipe& pipe, size_t most) = 0;
   virtual IoResult WriteFrom(Pipe& pipe) = 0;
 
+  // Tells the other end now that what it sent has come, and not with the next bytes or after a
+  // while: it may be waiting for that before it sends the rest (Nagle's algorithm, RFC 896).
+  virtual void AcknowledgeNow() {}
+
   // Nothing more will be written; the other end sees the end, and may still send.
   virtual void ShutdownWrite() = 0;
   // Closes now. What was written still goes out, unless the other end sent something unread.
@@ -81,6 +85,7 @@ class SocketStream : public Stream {
   IoResult Write(std::span<const std::string_view> pieces) override;
   IoResult ReadInto(Pipe& pipe, size_t most) override;
   IoResult WriteFrom(Pipe& pipe) override;
+  void AcknowledgeNow() override;
   void ShutdownWrite() override;
   void Close() override;
   void Reset() override;

@@ -27,6 +27,14 @@ ClientContext::ClientContext(Clock& clock, const ClientOptions& client_options)
                         options.pool_timeout, kLonger}),
       read_buffer(kReadSize) {}
 
+void ClientContext::Configure(const ClientOptions& fresh) {
+  options = fresh;
+  deadlines.SetDuration(kForConnection, options.connect_timeout);
+  deadlines.SetDuration(kForFirstByte, options.first_byte_timeout);
+  deadlines.SetDuration(kForProgress, options.idle_timeout);
+  deadlines.SetDuration(kInPool, options.pool_timeout);
+}
+
 ClientConnection::ClientConnection(ClientContext& context, Owner& owner,
                                    std::unique_ptr<event::Stream> stream)
     : context_(context),
@@ -47,7 +55,7 @@ void ClientConnection::Begin(ClientUser& user, Method method, BodyFraming framin
   user_ = &user;
   state_ = State::kBusy;
   framing_ = framing;
-  ended_ = answered_ = paused_ = blocked_ = silence_ = splices_ = false;
+  ended_ = answered_ = paused_ = blocked_ = silence_ = splices_ = body_due_ = false;
   restart_wait_ = true;
   interims_ = 0;
   sent_before_ = sent_;
@@ -239,11 +247,15 @@ void ClientConnection::Consume(std::string_view input) {
     input_.remove_prefix(step.consumed);
     switch (step.event) {
       case ResponseParser::Event::kMore:
+        // Many a server writes head and body apart.
+        if (body_due_) stream_->AcknowledgeNow();
+        body_due_ = false;
         return user_->OnAnswerPause();
       case ResponseParser::Event::kHead:
         OnHead();
         break;
       case ResponseParser::Event::kBody:
+        body_due_ = false;
         user_->OnAnswerBody(step.data);
         break;
       case ResponseParser::Event::kEnd:
@@ -256,7 +268,10 @@ void ClientConnection::Consume(std::string_view input) {
 
 void ClientConnection::OnHead() {
   const ReceivedResponse& response = parser_.response();
-  if (!response.interim) return user_->OnAnswerHead(response);
+  if (!response.interim) {
+    body_due_ = response.has_body;
+    return user_->OnAnswerHead(response);
+  }
   if (++interims_ > kMostInterims) {
     return Fail(ClientFailure::kBadAnswer, "the server sends interim answers and no other");
   }

@@ -17,11 +17,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "agent/event/connect.h"
 #include "agent/event/stream.h"
 #include "agent/http/deadlines.h"
 #include "agent/http/exchange.h"
@@ -79,8 +81,10 @@ class ClientContext {
   enum Wait : size_t { kForConnection, kForFirstByte, kForProgress, kInPool, kInPoolLonger };
 
   ClientContext(Clock& clock, const ClientOptions& options);
+  // From now on; what has begun keeps its limits, but not its times.
+  void Configure(const ClientOptions& fresh);
 
-  const ClientOptions options;
+  ClientOptions options;
   Deadlines deadlines;
   BufferStock buffers;
   uint64_t bytes_sent = 0;
@@ -136,7 +140,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   // Closes an idle connection.
   void CloseIdle();
 
-  event::SocketAddress server;  // the owner's, as are these
+  std::optional<event::Destination> server;  // the owner's, as are these
   size_t index = 0;
   bool scheduled = false;
 
@@ -175,7 +179,8 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   bool paused_ : 1 = false;
   bool blocked_ : 1 = false;
   bool silence_ : 1 = false;
-  bool splices_ : 1 = false;  // the user takes the body from the stream itself
+  bool body_due_ : 1 = false;  // the head of the answer says that one follows, and none has come
+  bool splices_ : 1 = false;   // the user takes the body from the stream itself
   bool restart_wait_ : 1 = false;
   bool longer_ : 1 = false;  // the server keeps idle connections for longer than most
   int interims_ = 0;

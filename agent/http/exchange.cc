@@ -23,7 +23,7 @@ void Exchange::Uncork() { connection_->Uncork(); }
 DetachedConnection Exchange::SwitchProtocols(std::string_view lines) {
   return connection_->SwitchProtocols(lines);
 }
-const event::SocketAddress& Exchange::peer() const { return connection_->peer(); }
+const SocketAddress& Exchange::peer() const { return connection_->peer(); }
 bool Exchange::SpliceBody() { return connection_->SpliceBody(); }
 event::IoResult Exchange::ReadBodyInto(event::Pipe& pipe) {
   return connection_->ReadBodyInto(pipe);

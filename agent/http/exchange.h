@@ -58,7 +58,7 @@ class Exchange {
 
   const Request& request() const { return request_; }
   // Where the client is.
-  const event::SocketAddress& peer() const;
+  const SocketAddress& peer() const;
 
   // The whole answer at once.
   void Send(const Response& response);

@@ -34,8 +34,8 @@ std::string ErrnoText(std::string_view what, int code) {
 
 class Probe::Impl final : private event::StreamListener {
  public:
-  Impl(event::Loop& loop, Clock& clock, const Result<event::SocketAddress>& address,
-       std::string_view path, Milliseconds timeout, std::function<void(const ProbeResult&)> on_done)
+  Impl(event::Loop& loop, Clock& clock, const Result<SocketAddress>& address, std::string_view path,
+       Milliseconds timeout, std::function<void(const ProbeResult&)> on_done)
       : clock_(clock), timeout_(timeout), on_done_(std::move(on_done)) {
     Result<void> started = Start(loop, address, path);
     if (started) {
@@ -49,7 +49,7 @@ class Probe::Impl final : private event::StreamListener {
  private:
   enum class State { kConnecting, kSending, kReading };
 
-  Result<void> Start(event::Loop& loop, const Result<event::SocketAddress>& address,
+  Result<void> Start(event::Loop& loop, const Result<SocketAddress>& address,
                      std::string_view path) {
     if (!address) return Error(address.error().message());
     if (!IsSendable(path)) {
@@ -140,17 +140,16 @@ class Probe::Impl final : private event::StreamListener {
   std::unique_ptr<Timer> timer_;
 };
 
-Probe::Probe(event::Loop& loop, Clock& clock, const event::SocketAddress& address,
-             std::string_view path, Milliseconds timeout,
-             std::function<void(const ProbeResult&)> on_done)
-    : impl_(std::make_unique<Impl>(loop, clock, Result<event::SocketAddress>(address), path,
-                                   timeout, std::move(on_done))) {}
+Probe::Probe(event::Loop& loop, Clock& clock, const SocketAddress& address, std::string_view path,
+             Milliseconds timeout, std::function<void(const ProbeResult&)> on_done)
+    : impl_(std::make_unique<Impl>(loop, clock, Result<SocketAddress>(address), path, timeout,
+                                   std::move(on_done))) {}
 
 Probe::Probe(event::Loop& loop, Clock& clock, std::string_view address, uint16_t port,
              std::string_view path, Milliseconds timeout,
              std::function<void(const ProbeResult&)> on_done)
-    : impl_(std::make_unique<Impl>(loop, clock, event::SocketAddress::Parse(address, port), path,
-                                   timeout, std::move(on_done))) {}
+    : impl_(std::make_unique<Impl>(loop, clock, SocketAddress::Parse(address, port), path, timeout,
+                                   std::move(on_done))) {}
 
 Probe::~Probe() = default;
 

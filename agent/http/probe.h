@@ -28,7 +28,7 @@ class Probe {
  public:
   // `path` starts with '/' and is sent as it is; one with a space or a control character in it is
   // reported as an error. `loop` and `clock` outlive the Probe.
-  Probe(event::Loop& loop, Clock& clock, const event::SocketAddress& address, std::string_view path,
+  Probe(event::Loop& loop, Clock& clock, const SocketAddress& address, std::string_view path,
         Milliseconds timeout, std::function<void(const ProbeResult&)> on_done);
   // `address` numeric: "127.0.0.1" or "::1".
   Probe(event::Loop& loop, Clock& clock, std::string_view address, uint16_t port,

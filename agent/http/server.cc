@@ -47,10 +47,11 @@ class Server::Impl final : public event::Acceptor::Owner, public ServerConnectio
 
   void StopListening() { acceptors_.clear(); }
   void CloseGently() { context_.closing = true; }
+  void Configure(const ServerOptions& options) { context_.Configure(options); }
   const ServerStats& stats() const { return context_.stats; }
 
  private:
-  void OnConnection(UniqueFd fd, const event::SocketAddress& peer) override {
+  void OnConnection(UniqueFd fd, const SocketAddress& peer) override {
     ++context_.stats.connections_accepted;
     if (context_.stats.connections_open >= context_.options.max_connections && !MakeRoom()) {
       return Shed(std::move(fd));
@@ -137,6 +138,7 @@ Server::~Server() = default;
 Result<void> Server::Serve(UniqueFd listener) { return impl_->Serve(std::move(listener)); }
 void Server::StopListening() { impl_->StopListening(); }
 void Server::CloseGently() { impl_->CloseGently(); }
+void Server::Configure(const ServerOptions& options) { impl_->Configure(options); }
 const ServerStats& Server::stats() const { return impl_->stats(); }
 
 }  // namespace modal::http

@@ -97,6 +97,10 @@ class Server {
   // that answer to one more, since it may be on its way already.
   void CloseGently();
 
+  // Other limits and times from now on; `max_connections` stays, and requests that have begun keep
+  // their limits.
+  void Configure(const ServerOptions& options);
+
   const ServerStats& stats() const;
 
  private:

@@ -33,6 +33,17 @@ ServerContext::ServerContext(Clock& clock, const ServerOptions& server_options,
       read_buffer(kReadSize),
       wall_time_(wall_time) {}
 
+void ServerContext::Configure(const ServerOptions& fresh) {
+  const size_t max_connections = options.max_connections;
+  options = fresh;
+  options.max_connections = max_connections;
+  deadlines.SetDuration(kForRequest, options.idle_timeout);
+  deadlines.SetDuration(kForHead, options.header_timeout);
+  deadlines.SetDuration(kForBody, options.body_timeout);
+  deadlines.SetDuration(kForWrite, options.write_timeout);
+  spare_actives_.clear();  // they have the old limits
+}
+
 std::unique_ptr<ServerContext::Active> ServerContext::TakeActive() {
   if (spare_actives_.empty()) {
     return std::make_unique<Active>(ParserLimits{options.max_head, options.max_headers});
@@ -58,8 +69,7 @@ std::string_view ServerContext::Date() {
 }
 
 ServerConnection::ServerConnection(ServerContext& context, Owner& owner,
-                                   std::unique_ptr<event::Stream> stream,
-                                   const event::SocketAddress& peer)
+                                   std::unique_ptr<event::Stream> stream, const SocketAddress& peer)
     : context_(context),
       owner_(owner),
       stream_(std::move(stream)),

@@ -50,7 +50,9 @@ class ServerContext {
   // For a Date header.
   std::string_view Date();
 
-  const ServerOptions options;
+  void Configure(const ServerOptions& fresh);
+
+  ServerOptions options;
   ExchangeHandler& handler;
   ServerStats stats;
   Deadlines deadlines;
@@ -75,7 +77,7 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   };
 
   ServerConnection(ServerContext& context, Owner& owner, std::unique_ptr<event::Stream> stream,
-                   const event::SocketAddress& peer = {});
+                   const SocketAddress& peer = {});
   ~ServerConnection() override;
 
   void OnTurn();
@@ -88,7 +90,7 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   // Closes at once.
   void GiveWay();
 
-  const event::SocketAddress& peer() const { return peer_; }
+  const SocketAddress& peer() const { return peer_; }
 
   // Bytes of memory for what has been read and not consumed, or written and not sent.
   size_t held() const { return pending_.size() + out_.held(); }
@@ -170,7 +172,7 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   ServerContext& context_;
   Owner& owner_;
   std::unique_ptr<event::Stream> stream_;
-  event::SocketAddress peer_;
+  SocketAddress peer_;
 
   State state_ = State::kIdle;
   Answer answer_ = Answer::kNone;

@@ -68,10 +68,13 @@ void Reaper::Watch(pid_t pid, ExitCallback on_exit) {
 
 void Reaper::Forget(pid_t pid) { watched_.erase(pid); }
 
-bool Reaper::HasStopped(pid_t pid) const {
+std::optional<int> Reaper::StopSignalOf(pid_t pid) const {
   siginfo_t stopped{};
-  return ::waitid(P_PID, static_cast<id_t>(pid), &stopped, WSTOPPED | WNOHANG) == 0 &&
-         stopped.si_pid == pid;
+  if (::waitid(P_PID, static_cast<id_t>(pid), &stopped, WSTOPPED | WNOHANG) != 0 ||
+      stopped.si_pid != pid) {
+    return std::nullopt;
+  }
+  return stopped.si_status;
 }
 
 bool Reaper::HasChildrenBeside(const std::function<bool(pid_t)>& except) const {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <unordered_map>
 
 #include "agent/base/exit_status.h"
@@ -35,8 +36,8 @@ class Reaper {
   // Whether any child is left (running or zombie) beside the watched pids in `except`. Without
   // /proc orphans cannot be told from those, and while there is one of them only the watched count.
   bool HasChildrenBeside(const std::function<bool(pid_t)>& except) const;
-  // Whether a watched child has been stopped (^Z, SIGSTOP) since this was asked last.
-  bool HasStopped(pid_t pid) const;
+  // The signal by which a child was stopped (^Z is SIGTSTP) since this was asked last.
+  std::optional<int> StopSignalOf(pid_t pid) const;
   uint64_t orphans_reaped() const { return orphans_reaped_; }
   // How the orphan that was reaped last had ended; exit code 0 while there was none.
   ExitStatus last_orphan() const { return last_orphan_; }

@@ -17,8 +17,8 @@ using modal::health::TcpSocket;
 void Examine(const std::vector<TcpSocket>& sockets) {
   for (const TcpSocket& socket : sockets) {
     MODAL_CHECK(!socket.local.ToString().empty());
-    MODAL_CHECK(!(socket.local.IsAny() && socket.local.IsLoopback()));
-    if (!socket.local.ipv6) MODAL_CHECK(socket.local.IsIpv4());
+    MODAL_CHECK(!(socket.local.is_any() && socket.local.is_loopback()));
+    if (!socket.local.is_ipv6()) MODAL_CHECK(socket.local.is_ipv4());
   }
 }
 
@@ -30,7 +30,7 @@ void ReadText(std::string_view text) {
   size_t on_port = 0;
   for (const TcpSocket& socket : all) {
     if (socket.state == TCP_LISTEN) ++listening;
-    if (socket.local.port == 8000) ++on_port;
+    if (socket.local.port() == 8000) ++on_port;
   }
   MODAL_CHECK(modal::health::ParseProcNetTcp(text, modal::health::kListening, 0).size() ==
               listening);

@@ -61,9 +61,12 @@ TEST_CASE("`drain` makes the container not ready, and leaves it up until it is s
   AgentProcess agent(With({kListener}));
   agent.WaitFor("lifecycle.ready");
   agent.WaitUntil("readiness", [&] { return agent.Get(8001, "/readyz").status == 200; });
+  RunResult drain;
   agent.WaitUntil("the control socket", [&] {
-    return agent.Run({"modal-agent", "drain"}).code == 0;
+    drain = agent.Run({"modal-agent", "drain"});
+    return drain.code == 0;
   });
+  CHECK(Contains(drain.output, "until it is stopped"));
   CHECK(agent.Get(8001, "/readyz").status == 503);
   CHECK(agent.Get(8001, "/livez").status == 200);
   CHECK(agent.Get(8000, "/").status == 200);
@@ -92,10 +95,15 @@ TEST_CASE("`reload` reads the configuration again and sends no signal") {
   options.files = {{"agent.conf", "stop-timeout = 7\n", 0644}};
   AgentProcess agent(std::move(options));
   agent.WaitFor("lifecycle.ready");
-  agent.WriteFile("agent.conf", "stop-timeout = 1\nexit-grace-period = 1\n");
+  agent.WriteFile("agent.conf", "stop-timeout = 1\nexit-grace-period = 1\nport = 9000\n");
+  RunResult changed;
   agent.WaitUntil("the control socket", [&] {
-    return agent.Run({"modal-agent", "reload"}).code == 0;
+    changed = agent.Run({"modal-agent", "reload"});
+    return changed.code == 0;
   });
+  CHECK(Contains(changed.output, "changed: exit-grace-period, stop-timeout\n"));
+  CHECK(Contains(changed.output, "waiting for the next start: port\n"));
+  CHECK(agent.WaitFor("config.waiting")["settings"] == "port");
 
   agent.WriteFile("agent.conf", "stop-timeout = 1\nnonsense\n");
   const RunResult damaged = agent.Run({"modal-agent", "reload"});
@@ -120,6 +128,26 @@ TEST_CASE("without an agent the subcommands say so") {
   agent.WaitUntil("the control socket", [&] {
     return agent.Run({"modal-agent", "status", "--control", "/mnt/elsewhere.sock"}).code == 0;
   });
+}
+
+TEST_CASE("`health` and `status` give up after --health-timeout on an agent that is stopped") {
+  AgentOptions options = With({"--control", "/mnt/control.sock", "--", kListener});
+  options.process_1 = false;
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+  agent.WaitUntil("the control socket", [&] { return agent.FileExists("control.sock"); });
+  agent.Signal(SIGSTOP);
+  agent.WaitUntil("the agent to be stopped",
+                  [&] { return agent.Processes("/mnt/modal-agent").at(0).state == 'T'; });
+  for (const char* command : {"health", "status"}) {
+    const RunResult result = agent.Run(
+        {"modal-agent", command, "--control", "/mnt/control.sock", "--health-timeout", "20ms"});
+    INFO(command, ": ", result.output);
+    CHECK(result.code == 1);
+    CHECK(Contains(result.output, "gave no answer within 20 ms: is the agent stopped?"));
+  }
+  agent.Signal(SIGCONT);
+  CHECK(agent.Run({"modal-agent", "health", "--control", "/mnt/control.sock"}).code == 0);
 }
 
 TEST_CASE("the control socket is its owner's alone") {
@@ -206,8 +234,12 @@ TEST_CASE("`version`, `config` and `check` need no agent") {
 }
 
 TEST_CASE("a word equal to a subcommand is COMMAND when it stands elsewhere") {
-  AgentProcess agent(With({"--", "version"}));
+  AgentProcess agent(With({"--control", "/mnt/x.sock", "--env", "PASSWORD=secret", "status"}));
   CHECK(agent.WaitForExit() == 127);
+  const std::string message = agent.Find("agent.error")["message"];
+  CHECK(Contains(message,
+                 "; to run the subcommand put it first: modal-agent status --control /mnt/x.sock"));
+  CHECK_FALSE(Contains(message, "secret"));
 }
 
 }  // namespace

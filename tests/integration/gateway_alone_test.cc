@@ -33,9 +33,9 @@ namespace modal::test {
 namespace {
 
 using health::AgentStatus;
-using health::GatewayStatus;
 using health::GatewayReply;
 using health::GatewayRequest;
+using health::GatewayStatus;
 
 int DeadlineMs() {
   return static_cast<int>(std::chrono::milliseconds(Settings().deadline).count());
@@ -87,14 +87,14 @@ BoardMapping NewBoard(Result<BoardMapping> board) {
 }
 
 UniqueFd Listener(const char* host = "127.0.0.1") {
-  const Result<event::SocketAddress> any = event::SocketAddress::Parse(host, 0);
+  const Result<SocketAddress> any = SocketAddress::Parse(host, 0);
   REQUIRE(any.ok());
   Result<UniqueFd> listener = event::ListenOn(*any);
   return listener ? *std::move(listener) : UniqueFd();
 }
 
 uint16_t PortOf(const UniqueFd& fd) {
-  const Result<event::SocketAddress> address = event::BoundAddress(fd.get());
+  const Result<SocketAddress> address = event::BoundAddress(fd.get());
   REQUIRE(address.ok());
   return address->port();
 }
@@ -162,7 +162,7 @@ class GatewayAlone {
     return ended;
   }
   UniqueFd Connect() const {
-    const Result<event::SocketAddress> address = event::SocketAddress::Parse("127.0.0.1", port());
+    const Result<SocketAddress> address = SocketAddress::Parse("127.0.0.1", port());
     UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (::connect(client.get(), address->get(), address->size()) != 0) client.Reset();
     return client;

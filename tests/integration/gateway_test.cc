@@ -124,6 +124,25 @@ TEST_CASE("the gateway is nobody, and can gain no privilege") {
   if (!Settings().sanitized) CHECK(Contains(status, "Seccomp:\t2"));
 }
 
+TEST_CASE("nobody else who is nobody can look into the gateway") {
+  AgentProcess agent(With({kListener}));
+  agent.WaitUntil("the gateway", [&] { return agent.Get(8001, "/livez").status == 200; });
+  const std::string folder = "/proc/" + std::to_string(agent.Processes(kGateway).at(0).pid);
+  // Its files are root's, as those of a process that cannot be dumped are (proc(5)).
+  CHECK(agent.Run({"stat", "-c", "%u", folder + "/environ"}).output == "0\n");
+  const auto read_as_nobody = [&](const std::string& path) {
+    return agent.Run(
+        {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "cat", path});
+  };
+  CHECK(read_as_nobody("/proc/self/environ").code == 0);
+  for (const char* file : {"/environ", "/mem", "/maps"}) {
+    const RunResult result = read_as_nobody(folder + file);
+    INFO(file, ": ", result.output);
+    CHECK(result.code == 1);
+    CHECK(Contains(result.output, "Permission denied"));
+  }
+}
+
 TEST_CASE("with --admin off there is no gateway process, and nothing listens") {
   AgentProcess agent(With({"--admin", "off", "--", kListener}));
   agent.WaitFor("lifecycle.ready");

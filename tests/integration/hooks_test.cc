@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
+#include <algorithm>
+
 #include "tests/support/agent_process.h"
 
 namespace modal::test {
@@ -44,7 +46,12 @@ TEST_CASE("the executables of hooks.d/enter run first, in name order") {
   AgentProcess agent(std::move(options));
   CHECK(agent.WaitForExit() == 0);
   CHECK(agent.output() == "first\nsecond\nflag\n");
-  CHECK(Contains(agent.Find("hook.folder")["message"], "30-not-executable"));
+  for (const char* name : {"30-not-executable", ".hidden"}) {
+    CAPTURE(name);
+    CHECK(std::any_of(agent.log().begin(), agent.log().end(), [name](const LogEvent& event) {
+      return event.name == "hook.folder" && Contains(event["message"], name);
+    }));
+  }
 }
 
 TEST_CASE("a hook that fails fails the start with 120, and nothing else is started") {

@@ -43,11 +43,20 @@ TEST_CASE("a server on two wrong addresses: both are told") {
   CHECK(Contains(message, "127.0.0.1:8000"));
 }
 
-TEST_CASE("the wrong address is told as soon as it is seen, before the timeout") {
-  AgentProcess agent(
-      With({"--startup-timeout", "1000", "--", kListener, "--address", "127.0.0.1"}));
+TEST_CASE("the wrong address or port is told as soon as it is seen, before the timeout") {
+  std::vector<std::string> arguments = {"--startup-timeout", "1000", "--", kListener};
+  std::string told;
+  SUBCASE("the address") {
+    arguments.insert(arguments.end(), {"--address", "127.0.0.1"});
+    told = "127.0.0.1:8000";
+  }
+  SUBCASE("the port") {
+    arguments.insert(arguments.end(), {"--port", "3000"});
+    told = "pass --port 3000";
+  }
+  AgentProcess agent(With(arguments));
   const std::string note = agent.WaitFor("port.note", {{"level", "warn"}})["message"];
-  CHECK(Contains(note, "127.0.0.1:8000"));
+  CHECK(Contains(note, told));
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
 }

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "tests/support/agent_process.h"
 
@@ -112,6 +113,16 @@ void TypeControlC(AgentProcess& agent) {
   agent.WaitUntil("a new prompt", [&] { return prompts() > before; });
 }
 
+// The shell answers, and then waits for the next line, when it has the terminal.
+void AskShell(AgentProcess& agent, const std::string& word) {
+  agent.Type("echo " + word + "-$((40 + 2))\n");
+  agent.WaitUntil("the shell's answer", [&] {
+    const size_t answer = agent.output().find(word + "-42");
+    return answer != std::string::npos &&
+           agent.output().find("ready> ", answer) != std::string::npos;
+  });
+}
+
 TEST_CASE("an interactive shell has job control") {
   AgentProcess agent(InteractiveShell());
   agent.WaitForOutput("ready> ");
@@ -156,8 +167,7 @@ TEST_CASE("`run` in a shell: ^Z gives the terminal to the shell, fg gives it bac
   agent.WaitUntil("both to be stopped", [&] {
     return IsStopped(agent, "cat") && IsStopped(agent, "/mnt/modal-agent run");
   });
-  agent.Type("echo shell-$((40 + 2))\n");
-  agent.WaitForOutput("shell-42");
+  AskShell(agent, "shell");
 
   agent.Type("fg\n");
   agent.WaitUntil("cat to go on", [&] { return !IsStopped(agent, "cat"); });
@@ -176,14 +186,123 @@ TEST_CASE("`run` in the background of a shell leaves the terminal alone") {
   agent.Type(
       "/mnt/modal-agent run --log-level error --admin off --port 9000 -- /mnt/bin/listener &\n");
   agent.WaitForReport("listener listening");
-  agent.Type("echo shell-$((40 + 2))\n");
-  agent.WaitForOutput("shell-42");
+  AskShell(agent, "shell");
   TypeControlC(agent);  // for whoever is in the foreground: the shell
   agent.Type("kill $!; wait $!; echo status-$?\n");
   agent.WaitForOutput("status-0");
+  agent.WaitForReport("listener exit 0");
   CHECK(agent.CountReports("listener signal INT") == 0);
-  CHECK(agent.CountReports("listener exit 0") == 1);
   agent.Type("exit 0\n");
+  CHECK(agent.WaitForExit() == 0);
+}
+
+// Whether the terminal's foreground is this process's group (proc(5), /proc/PID/stat).
+bool HasForeground(AgentProcess& agent, const std::string& command) {
+  const std::vector<ProcessSeen> found = agent.Processes(command);
+  if (found.size() != 1) return false;
+  const std::string stat =
+      agent.Run({"cat", "/proc/" + std::to_string(found[0].pid) + "/stat"}).output;
+  std::istringstream fields(stat.substr(std::min(stat.size(), stat.rfind(')') + 1)));
+  std::string state;
+  long parent = 0, group = 0, session = 0, terminal = 0, foreground = 0;
+  fields >> state >> parent >> group >> session >> terminal >> foreground;
+  return static_cast<bool>(fields) && group == foreground;
+}
+
+TEST_CASE("`run` in the background: fg brings the workload to the terminal, ^Z takes it away") {
+  AgentOptions options = InteractiveShell();
+  SUBCASE("of a shell that tells every job when it is in the foreground") {}
+  SUBCASE("of a shell that tells only jobs that were stopped") {
+    options.arguments = {"--admin", "off", "--log-level", "error", "--", "bash", "--norc", "-i"};
+  }
+  AgentProcess agent(std::move(options));
+  agent.WaitForOutput("ready> ");
+  agent.Type(
+      "/mnt/modal-agent run --log-level error --admin off --startup-timeout 1000 -- sleep 1000 "
+      "&\n");
+  agent.WaitUntil("sleep", [&] { return !agent.Processes("sleep").empty(); });
+  AskShell(agent, "one");
+  CHECK_FALSE(HasForeground(agent, "sleep"));
+
+  const auto is_in_front = [&] {
+    return HasForeground(agent, "sleep") || HasForeground(agent, "/mnt/modal-agent run");
+  };
+  const auto both_stopped = [&] {
+    return IsStopped(agent, "sleep") && IsStopped(agent, "/mnt/modal-agent run");
+  };
+  for (const std::string word : {"two", "three"}) {
+    agent.Type("fg\n");
+    agent.WaitUntil("the job in the foreground",
+                    [&] { return is_in_front() && !IsStopped(agent, "sleep"); });
+    agent.Type(kControlZ);
+    agent.WaitUntil("both to be stopped", both_stopped);
+    AskShell(agent, word);
+  }
+
+  agent.Type("bg\n");
+  agent.WaitUntil("both to go on", [&] {
+    return !IsStopped(agent, "sleep") && !IsStopped(agent, "/mnt/modal-agent run");
+  });
+  CHECK_FALSE(is_in_front());
+  agent.Type("kill $!; wait $!; echo status-$?\n");
+  agent.WaitForOutput("status-143");
+  agent.Type("exit 0\n");
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("`run` in the background: a workload that reads waits for the foreground") {
+  AgentProcess agent(InteractiveShell());
+  agent.WaitForOutput("ready> ");
+  agent.Type("/mnt/modal-agent run --log-level error --admin off -- cat &\n");
+  agent.WaitUntil("both to be stopped", [&] {
+    return IsStopped(agent, "cat") && IsStopped(agent, "/mnt/modal-agent run");
+  });
+  AskShell(agent, "shell");
+  agent.Type("fg\n");
+  agent.WaitUntil("cat in the foreground", [&] { return HasForeground(agent, "cat"); });
+  agent.Type("after\n");
+  agent.WaitForOutput("after\r\nafter\r\n");
+  TypeControlC(agent);
+  agent.Type("echo status-$?\n");
+  agent.WaitForOutput("status-130");
+  agent.Type("exit 0\n");
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("`run` in a shell, with its input from elsewhere: ^Z stops the workload, too") {
+  AgentProcess agent(InteractiveShell());
+  agent.WaitForOutput("ready> ");
+  agent.Type(
+      "/mnt/modal-agent run --log-level error --admin off --port 9000 -- "
+      "/mnt/bin/listener </dev/null\n");
+  agent.WaitForReport("listener listening");
+  agent.Type(kControlZ);
+  agent.WaitUntil("both to be stopped", [&] {
+    return IsStopped(agent, kListener) && IsStopped(agent, "/mnt/modal-agent run");
+  });
+  AskShell(agent, "shell");
+  agent.Type("fg\n");
+  agent.WaitUntil("both to go on", [&] {
+    return !IsStopped(agent, kListener) && !IsStopped(agent, "/mnt/modal-agent run");
+  });
+  TypeControlC(agent);
+  agent.Type("echo status-$?\n");
+  agent.WaitForOutput("status-0");
+  agent.Type("exit 0\n");
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("^Z does nothing where no shell could continue what it stops") {
+  AgentOptions options = OnTerminal({"--", "cat"});
+  options.process_1 = false;
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("workload.start");
+  agent.Type("one\n");
+  agent.WaitForOutput("one\r\none\r\n");
+  agent.Type(kControlZ);
+  agent.Type("two\n");
+  agent.WaitForOutput("two\r\ntwo\r\n");
+  agent.Type(kControlD);
   CHECK(agent.WaitForExit() == 0);
 }
 
@@ -211,6 +330,17 @@ TEST_CASE("the log on a terminal is made for people") {
   agent.WaitForOutput("lifecycle.ready");
   CHECK_FALSE(Contains(agent.output(), "{\"time\""));
   agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("without /proc the log still reaches the terminal" *
+          doctest::skip(Settings().sanitized)) {
+  AgentOptions options = OnTerminal({"--admin", "off", "--", "cat"});
+  options.standard_error = Stream::kTerminal;
+  options.missing = {"/proc"};
+  AgentProcess agent(std::move(options));
+  agent.WaitForOutput("workload.start");
+  agent.Type(kControlD);
   CHECK(agent.WaitForExit() == 0);
 }
 

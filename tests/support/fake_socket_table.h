@@ -1,8 +1,6 @@
 // A socket table that shows what a test puts into it, and owners that answer as they are told.
 #pragma once
 
-#include <arpa/inet.h>
-
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -12,18 +10,16 @@
 #include <vector>
 
 #include "agent/base/check.h"
+#include "agent/base/socket_address.h"
 #include "healthcheck/socket_table.h"
 
 namespace modal::test {
 
 // AddressOf("127.0.0.1", 8000), AddressOf("::", 8000).
-inline health::SocketAddress AddressOf(const std::string& text, uint16_t port) {
-  health::SocketAddress address;
-  address.ipv6 = text.find(':') != std::string::npos;
-  address.port = port;
-  const int family = address.ipv6 ? AF_INET6 : AF_INET;
-  MODAL_CHECK(::inet_pton(family, text.c_str(), address.bytes.data()) == 1);
-  return address;
+inline SocketAddress AddressOf(const std::string& text, uint16_t port) {
+  const Result<SocketAddress> address = SocketAddress::Parse(text, port);
+  MODAL_CHECK(address);
+  return *address;
 }
 
 inline health::ListeningSocket ListenerOn(const std::string& address, uint16_t port,
@@ -60,7 +56,7 @@ class FakeSocketTable : public health::SocketTable {
     if (error) return *error;
     std::vector<Entry> some;
     for (const Entry& entry : all) {
-      if (port == 0 || entry.local.port == port) some.push_back(entry);
+      if (port == 0 || entry.local.port() == port) some.push_back(entry);
     }
     return some;
   }

@@ -28,7 +28,7 @@ void RunUntil(event::Loop& loop, const Condition& condition) {
 class TcpClient {
  public:
   // The connection stands when this returns: the kernel completes it, accepted or not.
-  explicit TcpClient(const event::SocketAddress& address)
+  explicit TcpClient(const SocketAddress& address)
       : fd_(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     MODAL_CHECK(fd_);
     MODAL_CHECK(::connect(fd_.get(), address.get(), address.size()) == 0);

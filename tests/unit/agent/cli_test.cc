@@ -302,7 +302,39 @@ TEST_CASE("a subcommand finds the control socket where the agent's settings put 
             .options.control == "/f.sock");
 }
 
+TEST_CASE("what asks for an answer waits for it as long as a health check would") {
+  for (const char* command : {"health", "status"}) {
+    CAPTURE(command);
+    CHECK(CommandLine({command}).Parsed().options.health_timeout == std::chrono::seconds(2));
+    CHECK(CommandLine({command, "--health-timeout", "250ms"}).Parsed().options.health_timeout ==
+          Milliseconds(250));
+    CHECK(CommandLine({command})
+              .With("MODAL_AGENT_HEALTH_TIMEOUT=1")
+              .Parsed()
+              .options.health_timeout == std::chrono::seconds(1));
+  }
+  CHECK(ErrorOf({"drain", "--health-timeout", "1"}) ==
+        "`modal-agent drain` takes no --health-timeout; see modal-agent drain --help");
+}
+
+TEST_CASE("a COMMAND that could be a subcommand in the wrong place comes with a hint") {
+  const auto hint = [](std::vector<std::string> words) {
+    return CommandLine(std::move(words)).Parsed().options.not_found_hint;
+  };
+  const std::string put_first = "to run the subcommand put it first: modal-agent ";
+  CHECK(hint({"--control", "/x y.sock", "status", "--json"}) ==
+        put_first + "status --control '/x y.sock' --json");
+  CHECK(hint({"--port", "80", "run", "./server", "-v"}) == put_first + "run --port 80 ./server -v");
+  // No option that the subcommand would refuse, and none that may hold a secret.
+  CHECK(hint({"--port", "80", "--", "drain"}) == put_first + "drain");
+  CHECK(hint({"--env", "PASSWORD=x", "run", "./server"}) == put_first + "run ./server");
+  CHECK(hint({"run", "health"}) == put_first + "health");
+  CHECK(hint({"./status"}).empty());
+  CHECK(hint({"--port", "80", "./server", "status"}).empty());
+}
+
 TEST_CASE("a subcommand is not held up by settings that it does not need") {
+  CHECK(CommandLine({"drain"}).With("MODAL_AGENT_HEALTH_TIMEOUT=abc").Parse().ok());
   CHECK(CommandLine({"health"}).With("MODAL_AGENT_PORT=abc").Parse().ok());
   CHECK(CommandLine({"status"}).With("PORT=abc").Parse().ok());
 }

@@ -57,16 +57,33 @@ TEST_CASE("what is no JSON object is an error that shows it") {
   for (const std::string_view text : {"", "nonsense", "[1]", "{\"healthy\":tr", "\xff"}) {
     CAPTURE(text);
     CHECK_FALSE(ReadHealthAnswer(text).ok());
-    CHECK_FALSE(ReadDoneAnswer(text).ok());
+    CHECK_FALSE(ReadDrainAnswer(text).ok());
+    CHECK_FALSE(ReadReloadAnswer(text).ok());
     CHECK_FALSE(StatusTable(text, 0).ok());
   }
 }
 
 TEST_CASE("a request that was refused says why in the agent's words") {
-  CHECK(ReadDoneAnswer(R"({"ok":true})").ok());
-  CHECK(ReadDoneAnswer(R"({"ok":false,"error":"--port 0: not a port"})").error().message() ==
+  CHECK(ReadReloadAnswer(R"({"ok":false,"error":"--port 0: not a port"})").error().message() ==
         "--port 0: not a port");
-  CHECK_FALSE(ReadDoneAnswer("{}").ok());
+  CHECK_FALSE(ReadReloadAnswer("{}").ok());
+  CHECK_FALSE(ReadDrainAnswer(R"({"ok":false})").ok());
+}
+
+TEST_CASE("a drain says how long it lasts") {
+  const Result<std::string> lines = ReadDrainAnswer(R"({"ok":true})");
+  REQUIRE(lines.ok());
+  CHECK(Contains(*lines, "up until it is stopped (SIGTERM); nothing takes that back\n"));
+}
+
+TEST_CASE("a reload says what has changed and what waits for the next start") {
+  CHECK(*ReadReloadAnswer(R"({"ok":true,"changed":["on-exit","log-level"],"waiting":["port"]})") ==
+        "changed: on-exit, log-level\n"
+        "waiting for the next start: port\n");
+  CHECK(*ReadReloadAnswer(R"({"ok":true,"changed":["stop-timeout"],"waiting":[]})") ==
+        "changed: stop-timeout\n");
+  // Also the answer of an agent that does not tell.
+  CHECK(*ReadReloadAnswer(R"({"ok":true})") == "nothing that is in force has changed\n");
 }
 
 TEST_CASE("the status of a serving agent reads at a glance") {
@@ -81,6 +98,18 @@ TEST_CASE("the status of a serving agent reads at a glance") {
         "              at 1201 ms  WaitingForPort, for 299 ms\n"
         "              at 1500 ms  Serving\n"
         "agent         modal-agent 1.2.3, pid 1, up 1 m 5 s\n");
+}
+
+TEST_CASE("after a restart each phase has the time of its last visit, and of those before") {
+  health::AgentStatus status = Serving();
+  health::EnterPhase(status, health::Phase::kLaunching, 9000);
+  health::EnterPhase(status, health::Phase::kWaitingForPort, 9502);
+  health::EnterPhase(status, health::Phase::kServing, 9600);
+  CHECK(Contains(TableOf(status),
+                 "phases        at 0 ms  StartupHooks, for 1200 ms\n"
+                 "              at 9000 ms  Launching, for 502 ms, and 1 ms before\n"
+                 "              at 9502 ms  WaitingForPort, for 98 ms, and 299 ms before\n"
+                 "              at 9600 ms  Serving, and 7500 ms before\n"));
 }
 
 TEST_CASE("the status says what is wrong, and what a stop is about") {

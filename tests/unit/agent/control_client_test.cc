@@ -113,7 +113,9 @@ TEST_CASE("an agent that hangs is given up after the time limit") {
   REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   REQUIRE(::listen(listener.get(), 1) == 0);
   CHECK(AskAgent({path}, "status", Milliseconds(20)).error().message() ==
-        "no agent answers at " + path + " (it accepts connections, but gave no answer in time)");
+        "no agent answers at " + path +
+            " (it accepts connections, but gave no answer within "
+            "20 ms: is the agent stopped?)");
 }
 
 TEST_CASE("a chosen place is the only one, otherwise the places of our user come first") {

@@ -37,20 +37,20 @@ struct ChannelPair {
 };
 
 inline UniqueFd ListenAnywhere(const char* address = "127.0.0.1") {
-  const Result<event::SocketAddress> any = event::SocketAddress::Parse(address, 0);
+  const Result<SocketAddress> any = SocketAddress::Parse(address, 0);
   MODAL_CHECK(any.ok());
   Result<UniqueFd> listener = event::ListenOn(*any);
   return listener ? *std::move(listener) : UniqueFd();
 }
 
 inline uint16_t PortOf(int fd) {
-  const Result<event::SocketAddress> address = event::BoundAddress(fd);
+  const Result<SocketAddress> address = event::BoundAddress(fd);
   MODAL_CHECK(address.ok());
   return address->port();
 }
 
 inline health::GatewayRequest ProbeOf(uint32_t id, uint16_t port, std::string_view path,
-                                    uint32_t timeout_ms = 60'000) {
+                                      uint32_t timeout_ms = 60'000) {
   health::GatewayRequest request{};
   SetBoardText(request.address, "127.0.0.1");
   request.id = id;

@@ -86,7 +86,7 @@ TEST_CASE("a probe can go to [::1]") {
 TEST_CASE("a probe that gets no answer says why") {
   Fixture gateway;
   SUBCASE("nobody listens") {
-    const Result<event::SocketAddress> any = event::SocketAddress::Parse("127.0.0.1", 0);
+    const Result<SocketAddress> any = SocketAddress::Parse("127.0.0.1", 0);
     const UniqueFd bound(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     REQUIRE(::bind(bound.get(), any->get(), any->size()) == 0);
     gateway.Send(ProbeOf(1, PortOf(bound.get()), "/ok"));

@@ -45,7 +45,7 @@ struct Fixture {
   }
 
   UniqueFd Connect(uint16_t to) {
-    const Result<event::SocketAddress> address = event::SocketAddress::Parse("127.0.0.1", to);
+    const Result<SocketAddress> address = SocketAddress::Parse("127.0.0.1", to);
     REQUIRE(address.ok());
     UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     REQUIRE(::connect(client.get(), address->get(), address->size()) == 0);

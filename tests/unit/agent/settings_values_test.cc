@@ -172,5 +172,82 @@ TEST_CASE("the name of a variable holds no blanks and no equals sign") {
   }
 }
 
+TEST_CASE("a size is a number of bytes, in powers of 1024 with a unit") {
+  const auto size = [](std::string_view text) { return *ParseSize(text, 0); };
+  CHECK(size("0") == 0);
+  CHECK(size("65536") == 65'536);
+  CHECK(size("64k") == 65'536);
+  CHECK(size("64K") == 65'536);
+  CHECK(size("64KiB") == 65'536);
+  CHECK(size("2MiB") == 2 << 20);
+  CHECK(size("4GiB") == uint64_t{4} << 30);
+  CHECK(size("1024tib") == uint64_t{1} << 50);
+}
+
+TEST_CASE("what is no size, or is none here, is refused") {
+  for (const std::string_view text : {"", "x", "k", "-1", "1.5M", "4GB", "4 GiB", "1e3", "0x10"}) {
+    CAPTURE(text);
+    CHECK(ParseSize(text, 0).error().message() == "not a size; write 65536, 64k, 2MiB or 4GiB");
+  }
+  for (const std::string_view text : {"1025TiB", "18446744073709551615", "18014398509481985k"}) {
+    CAPTURE(text);
+    CHECK(ParseSize(text, 0).error().message() == "too large; the largest size is 1024TiB");
+  }
+  CHECK(ParseSize("1023", 1024).error().message() ==
+        "too small; the smallest size here is 1024 bytes");
+  CHECK(*ParseSizeOrOff("off") == 0);
+  CHECK(ParseSizeOrOff("4GB").error().message() ==
+        "not a size; write 65536, 64k, 2MiB or 4GiB, or off");
+}
+
+TEST_CASE("a count may be off where that makes sense") {
+  CHECK(*ParseCountOrOff("off") == 0);
+  CHECK(*ParseCountOrOff("0") == 0);
+  CHECK(*ParseCountOrOff("200") == 200);
+  CHECK(ParseCountOrOff("many").error().message() ==
+        "not a count; a number from 1 to 1000000 is expected, or off");
+}
+
+TEST_CASE("the gateway's times are milliseconds, and no more than it can hold") {
+  CHECK(*ParseGatewayTime("off") == 0);
+  CHECK(*ParseGatewayTime("0") == 0);
+  CHECK(*ParseGatewayTime("1.5") == 1500);
+  CHECK(*ParseGatewayTime("8760h") == 2'147'483'647);
+  CHECK_FALSE(ParseGatewayTime("x").ok());
+  CHECK(*ParseGatewayTimeAboveZero("250ms") == 250);
+  CHECK_FALSE(ParseGatewayTimeAboveZero("0").ok());
+  CHECK_FALSE(ParseGatewayTimeAboveZero("off").ok());
+}
+
+TEST_CASE("an upstream is an address with a port, or a socket's path; never a name") {
+  CHECK(ParseUpstream("10.0.0.5:80")->ToString() == "10.0.0.5:80");
+  CHECK(ParseUpstream("[fd00::5]:80")->ToString() == "[fd00::5]:80");
+  CHECK(ParseUpstream("localhost:80")->ToString() == "127.0.0.1:80");
+  CHECK(ParseUpstream("unix:/run/app.sock")->ToString() == "unix:/run/app.sock");
+  CHECK(ParseUpstream("unix:/" + std::string(106, 'x')).ok());
+  CHECK_FALSE(ParseUpstream("unix:/" + std::string(107, 'x')).ok());
+  for (const std::string_view text : {"example.com:80", "server:80", "localhost.:80"}) {
+    CAPTURE(text);
+    CHECK(ParseUpstream(text).error().message().starts_with("names are not looked up here"));
+  }
+  for (const std::string_view text :
+       {"", "80", ":80", "10.0.0.5", "10.0.0.5:", "10.0.0.5:0", "10.0.0.5:x", "::1:80", "[::1]",
+        "[::1:80", "[x]:80", "unix:", "unix:app.sock", "0.0.0.0:80", "[::]:80", "*:80"}) {
+    CAPTURE(text);
+    CHECK_FALSE(ParseUpstream(text).ok());
+  }
+}
+
+TEST_CASE("protocols to change to are names, in lower case") {
+  CHECK(*ParseUpgrades("websocket") == "websocket");
+  CHECK(*ParseUpgrades("WebSocket, TLS/1.0") == "websocket,tls/1.0");
+  CHECK(ParseUpgrades("off")->empty());
+  for (const std::string_view text : {"", ",", "a,,b", "a b", "a;b", "\"a\""}) {
+    CAPTURE(text);
+    CHECK_FALSE(ParseUpgrades(text).ok());
+  }
+  CHECK_FALSE(ParseUpgrades(std::string(128, 'x')).ok());
+}
+
 }  // namespace
 }  // namespace modal

@@ -83,6 +83,10 @@ TEST_CASE("a signal may be given by name, with or without SIG, in any case, or b
   }
   CHECK(SignalNumber("RTMIN+3") == SIGRTMIN + 3);
   CHECK(SignalNumber("64") == 64);
+  // Second names of signals (signal(7)).
+  CHECK(SignalNumber("SIGIO") == SIGPOLL);
+  CHECK(SignalNumber("iot") == SIGABRT);
+  CHECK(SignalNumber("CLD") == SIGCHLD);
   for (const char* name : {"", "SIG", "0", "65", "-15", "+15", "15 ", "TERMINATE", "SIGSIGTERM",
                            "signal 15", "RTMIN+99"}) {
     CAPTURE(name);

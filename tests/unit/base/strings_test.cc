@@ -73,7 +73,8 @@ TEST_CASE("only a whole decimal number that fits is a number") {
 TEST_CASE("the nearest word is offered when it is near enough to be meant") {
   const Words flags{"startup-timeout", "stop-timeout", "health-timeout", "port", "admin"};
   CHECK(Nearest("startup-timout", flags) == "startup-timeout");
-  CHECK(Nearest("prot", flags) == std::nullopt);  // two edits of four letters are too many
+  CHECK(Nearest("prot", flags) == "port");       // letters that changed places are one edit
+  CHECK(Nearest("opt", flags) == std::nullopt);  // two edits of three letters are too many
   CHECK(Nearest("por", flags) == "port");
   CHECK(Nearest("ports", flags) == "port");
   CHECK(Nearest("pOrt", flags) == "port");

@@ -12,7 +12,6 @@
 
 using namespace modal;
 using namespace std::chrono_literals;
-using event::SocketAddress;
 
 namespace {
 
@@ -61,33 +60,6 @@ void Rehearse(event::Loop& loop, test::FakeClock& clock, Owner& owner) {
 }
 
 }  // namespace
-
-TEST_CASE("addresses are numbers, never names") {
-  CHECK(Address("127.0.0.1", 80).ToString() == "127.0.0.1:80");
-  CHECK(Address("::1", 80).ToString() == "[::1]:80");
-  CHECK(Address("[::]", 8001).ToString() == "[::]:8001");
-  CHECK(Address("::ffff:10.0.0.1", 1).ToString() == "10.0.0.1:1");
-  CHECK(Address("127.0.0.1", 80).port() == 80);
-  for (const char* text : {"", "localhost", "127.0.0.1:80", "127.1", "[127.0.0.1]", "::1%lo",
-                           "[::1", "1.2.3.4.5", "0x7f.0.0.1", " 127.0.0.1"}) {
-    CAPTURE(text);
-    const Result<SocketAddress> parsed = SocketAddress::Parse(text, 80);
-    REQUIRE_FALSE(parsed);
-    CHECK(parsed.error().message() == "'" + std::string(text) + "' is not an IPv4 or IPv6 address");
-  }
-  CHECK(SocketAddress().ToString() == "unknown");
-}
-
-TEST_CASE("loopback addresses are known as such") {
-  CHECK(Address("127.0.0.1").is_loopback());
-  CHECK(Address("127.9.9.9").is_loopback());
-  CHECK(Address("::1").is_loopback());
-  CHECK(Address("::ffff:127.0.0.1").is_loopback());
-  CHECK_FALSE(Address("0.0.0.0").is_loopback());
-  CHECK_FALSE(Address("10.0.0.1").is_loopback());
-  CHECK_FALSE(Address("::").is_loopback());
-  CHECK_FALSE(SocketAddress().is_loopback());
-}
 
 TEST_CASE("a listening socket has the port it was given, or one that the kernel chose") {
   const Result<UniqueFd> first = event::ListenOn(Address("127.0.0.1"));

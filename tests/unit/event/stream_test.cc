@@ -31,7 +31,7 @@ struct Listener : event::StreamListener {
 // A stream over TCP, and its other end.
 struct Connected {
   Connected()
-      : listening(*event::ListenOn(*event::SocketAddress::Parse("127.0.0.1", 0))),
+      : listening(*event::ListenOn(*SocketAddress::Parse("127.0.0.1", 0))),
         client(*event::BoundAddress(listening.get())) {
     // Connected before it is accepted, so there is one.
     UniqueFd fd(::accept4(listening.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));

@@ -111,21 +111,24 @@ class BusyClock : public Clock {
   Milliseconds spent_{};
 };
 
+using Gravity = PortWait::Gravity;
+
 // A PortWait for port 8000 with all around it.
 struct Waiting {
   BusyClock clock;
   FakeSocketTable table;
   FakeSocketOwners owners;
   std::vector<PortVerdict> opened;
-  std::vector<std::pair<PortState, std::string>> notes;
+  std::vector<std::pair<Gravity, std::string>> notes;
   PortWait wait;
 
   explicit Waiting(std::set<uint64_t> before = {}, bool loopback_is_enough = false)
       : wait(
             clock, table, owners, {8000, loopback_is_enough, std::move(before)},
             [this](const PortVerdict& verdict) { opened.push_back(verdict); },
-            [this](PortState state, const std::string& note) { notes.emplace_back(state, note); }) {
-  }
+            [this](Gravity gravity, const std::string& note) {
+              notes.emplace_back(gravity, note);
+            }) {}
 };
 
 TEST_CASE("a port that is open already is seen inside Start") {
@@ -226,7 +229,7 @@ TEST_CASE("a listener on loopback is named at once, and the wait goes on") {
   test.wait.Start();
   test.clock.Advance(500ms);
   REQUIRE(test.notes.size() == 1);
-  CHECK(test.notes[0].first == PortState::kLoopbackOnly);
+  CHECK(test.notes[0].first == Gravity::kWrong);
   CHECK(test.wait.note() ==
         "listening on 127.0.0.1:8000, which nothing outside this container can reach; bind "
         "0.0.0.0");
@@ -245,7 +248,7 @@ TEST_CASE("a foreign listener is named with its user") {
   test.clock.Advance(100ms);
   CHECK(test.opened.empty());
   REQUIRE(test.notes.size() == 1);
-  CHECK(test.notes[0].first == PortState::kForeign);
+  CHECK(test.notes[0].first == Gravity::kWrong);
   CHECK(test.wait.note() ==
         "port 8000 is taken: a process that the agent did not start (uid 33) listens on "
         "0.0.0.0:8000");
@@ -257,7 +260,7 @@ TEST_CASE("a port for IPv6 only is open, and that is said") {
   test.wait.Start();
   CHECK(test.opened.size() == 1);
   REQUIRE(test.notes.size() == 1);
-  CHECK(test.notes[0].first == PortState::kOpen);
+  CHECK(test.notes[0].first == Gravity::kWrong);
   CHECK(test.notes[0].second ==
         "listening on [::]:8000 for IPv6 only: IPv4 clients cannot reach it");
 }
@@ -279,12 +282,13 @@ TEST_CASE("other ports of the workload are named, looked for rarely or when aske
         "nothing listens on port 8000, but the workload listens on 0.0.0.0:3000; bind port 8000 "
         "or pass --port 3000");
   REQUIRE(test.notes.size() == 1);
-  CHECK(test.notes[0].first == PortState::kClosed);
+  CHECK(test.notes[0].first == Gravity::kWrong);
 
   test.table.listeners.clear();
   test.wait.LookNow();
   CHECK(test.wait.note() == "nothing listens on port 8000");
-  CHECK(test.notes.size() == 2);
+  REQUIRE(test.notes.size() == 2);
+  CHECK(test.notes[1].first == Gravity::kUsual);
 }
 
 TEST_CASE("what is said of other ports fits what is known of them") {
@@ -336,7 +340,7 @@ TEST_CASE("a note about a listener that is gone does not stay") {
   test.clock.Advance(1ms);
   CHECK(test.wait.note() == "nothing listens on port 8000");
   REQUIRE(test.notes.size() == 2);
-  CHECK(test.notes[1].first == PortState::kClosed);
+  CHECK(test.notes[1].first == Gravity::kUsual);
 }
 
 TEST_CASE("a table that cannot be read becomes a note, and the wait goes on") {

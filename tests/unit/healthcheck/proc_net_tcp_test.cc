@@ -50,9 +50,9 @@ TEST_CASE("a listener and a connection are read with everything that the text te
 
   CHECK(sockets[2].local.ToString() == "[::1]:8000");
   CHECK(sockets[3].state == TCP_CLOSE_WAIT);
-  CHECK(sockets[3].local.ToString() == "[::ffff:127.0.0.1]:8001");
-  CHECK(sockets[3].local.IsLoopback());
-  CHECK(sockets[3].local.IsIpv4());
+  CHECK(sockets[3].local.ToString() == "127.0.0.1:8001");
+  CHECK(sockets[3].local.is_loopback());
+  CHECK(sockets[3].local.is_ipv4());
 }
 
 TEST_CASE("only the states and the port that were asked for are kept") {

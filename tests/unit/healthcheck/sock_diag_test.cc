@@ -155,7 +155,7 @@ TEST_CASE("answers to another request, and messages of other kinds, are skipped"
              Message(NLMSG_DONE, BytesOf(0), NLM_F_MULTI, kSequence - 1) +
              Message(NLMSG_NOOP, "abcd") + SocketMessage(2));
   REQUIRE(decoded.sockets.size() == 1);
-  CHECK(decoded.sockets[0].local.port == 2);
+  CHECK(decoded.sockets[0].local.port() == 2);
   CHECK_FALSE(decoded.part.done);
 }
 

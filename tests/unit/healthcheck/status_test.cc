@@ -45,10 +45,14 @@ TEST_CASE("a phase lasts until the next one is entered, and its visits add up") 
   EnterPhase(status, Phase::kLaunching, 115);  // a restart
   EnterPhase(status, Phase::kServing, 122);
   CHECK(status.phase == Phase::kServing);
+  // The last visit: when it began, and how long it took.
   CHECK(status.entered_ms[static_cast<size_t>(Phase::kLaunching)] == 115);
-  CHECK(status.spent_ms[static_cast<size_t>(Phase::kLaunching)] == 12);
+  CHECK(status.spent_ms[static_cast<size_t>(Phase::kLaunching)] == 7);
+  CHECK(status.total_ms[static_cast<size_t>(Phase::kLaunching)] == 12);
+  // One that is not over.
   CHECK(status.entered_ms[static_cast<size_t>(Phase::kServing)] == 122);
-  CHECK(status.spent_ms[static_cast<size_t>(Phase::kServing)] == 100);
+  CHECK(status.spent_ms[static_cast<size_t>(Phase::kServing)] == 0);
+  CHECK(status.total_ms[static_cast<size_t>(Phase::kServing)] == 100);
 }
 
 TEST_CASE("a phase that is entered while it is current goes on") {
@@ -56,7 +60,7 @@ TEST_CASE("a phase that is entered while it is current goes on") {
   EnterPhase(status, Phase::kServing, 10);
   EnterPhase(status, Phase::kServing, 30);
   EnterPhase(status, Phase::kDraining, 60);
-  CHECK(status.spent_ms[static_cast<size_t>(Phase::kServing)] == 50);
+  CHECK(status.total_ms[static_cast<size_t>(Phase::kServing)] == 50);
 }
 
 TEST_CASE("the status of an agent that has just started has nulls for what has not happened") {
@@ -106,6 +110,7 @@ TEST_CASE("the status names what each field holds") {
         Json({{"StartupHooks", 0}, {"Launching", 40}, {"WaitingForPort", 42}, {"Serving", 90}}));
   CHECK(json["spent_ms"] ==
         Json({{"StartupHooks", 40}, {"Launching", 2}, {"WaitingForPort", 48}, {"Serving", 0}}));
+  CHECK(json["total_ms"] == json["spent_ms"]);
 }
 
 TEST_CASE("the timeline is in the order in which the phases were entered") {

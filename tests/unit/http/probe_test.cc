@@ -18,7 +18,7 @@ using test::RunUntil;
 namespace {
 
 struct Probing {
-  Probing() : listener(*event::ListenOn(*event::SocketAddress::Parse("127.0.0.1", 0))) {
+  Probing() : listener(*event::ListenOn(*SocketAddress::Parse("127.0.0.1", 0))) {
     address = *event::BoundAddress(listener.get());
   }
   void Start(std::string_view path = "/healthz") {
@@ -62,7 +62,7 @@ struct Probing {
   test::FakeClock clock;
   UniqueFd listener;
   UniqueFd connection;
-  event::SocketAddress address;
+  SocketAddress address;
   std::unique_ptr<http::Probe> probe;
   std::optional<http::ProbeResult> done;
 };
@@ -191,7 +191,7 @@ TEST_CASE("a probe that is destroyed is cancelled") {
 
 TEST_CASE("our own server passes our own probe, over IPv6 too") {
   for (const char* host : {"127.0.0.1", "::1"}) {
-    Result<UniqueFd> listener = event::ListenOn(*event::SocketAddress::Parse(host, 0));
+    Result<UniqueFd> listener = event::ListenOn(*SocketAddress::Parse(host, 0));
     if (!listener) {
       MESSAGE(listener.error().message());
       continue;

@@ -29,7 +29,7 @@ void Echo(const http::Request& request, http::Responder responder) {
 struct Listening {
   explicit Listening(const http::ServerOptions& options = {}, http::WholeHandler handler = Echo)
       : server(loop, clock, options, std::move(handler)) {
-    UniqueFd listener = *event::ListenOn(*event::SocketAddress::Parse("127.0.0.1", 0));
+    UniqueFd listener = *event::ListenOn(*SocketAddress::Parse("127.0.0.1", 0));
     address = *event::BoundAddress(listener.get());
     const Result<void> serving = server.Serve(std::move(listener));
     MODAL_CHECK(serving.ok());
@@ -51,7 +51,7 @@ struct Listening {
   event::Loop loop;
   test::FakeClock clock;
   http::Server server;
-  event::SocketAddress address;
+  SocketAddress address;
 };
 
 }  // namespace
@@ -235,7 +235,7 @@ TEST_CASE("timeouts close what is stuck") {
 
 TEST_CASE("a server may be destroyed with answers outstanding") {
   std::optional<http::Responder> kept;
-  event::SocketAddress address;
+  SocketAddress address;
   {
     Listening listening({}, [&](const http::Request&, http::Responder responder) {
       kept.emplace(std::move(responder));
@@ -255,8 +255,8 @@ TEST_CASE("a server works on the real clock as well") {
   http::ServerOptions options;
   options.header_timeout = 1ms;
   http::Server server(loop, clock, options, Echo);
-  UniqueFd listener = *event::ListenOn(*event::SocketAddress::Parse("127.0.0.1", 0));
-  const event::SocketAddress address = *event::BoundAddress(listener.get());
+  UniqueFd listener = *event::ListenOn(*SocketAddress::Parse("127.0.0.1", 0));
+  const SocketAddress address = *event::BoundAddress(listener.get());
   REQUIRE(server.Serve(std::move(listener)));
   TcpClient slow(address);
   slow.Send("GET /");

@@ -709,7 +709,7 @@ namespace {
 // Two connections with a tunnel between them; `client` and `server` are the far ends.
 struct OverTcp : http::TunnelObserver {
   OverTcp()
-      : listening(*event::ListenOn(*event::SocketAddress::Parse("127.0.0.1", 0))),
+      : listening(*event::ListenOn(*SocketAddress::Parse("127.0.0.1", 0))),
         client(*event::BoundAddress(listening.get())),
         near_client(Accept()),
         server(*event::BoundAddress(listening.get())),

@@ -97,6 +97,16 @@ TEST_CASE("without an access log there is still something to write to, and - is 
   CHECK(standard->get() > STDERR_FILENO);
 }
 
+TEST_CASE("whom a socket's mode lets in is seen") {
+  test::TempFolder folder;
+  const std::string path = folder.Write("app.sock", "");
+  REQUIRE(::chmod(path.c_str(), 0600) == 0);
+  CHECK_FALSE(NobodyMayConnect(path));
+  REQUIRE(::chmod(path.c_str(), 0666) == 0);
+  CHECK(NobodyMayConnect(path));
+  CHECK(NobodyMayConnect(folder.path() + "/none"));
+}
+
 TEST_CASE("an upstream is an address and a port, or else a path") {
   policy::GatewayConfig config{};
   Upstream upstream{.address = "::1", .port = 8000};

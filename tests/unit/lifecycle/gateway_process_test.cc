@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -182,6 +183,18 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(test::RunUntil(loop, [this] { return drained != 0; }));
   loop.RunOnce();
   CHECK(drained == 10);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "a gateway that carries requests may open as many files as anybody may here") {
+  Start();
+  rlimit files{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &files) == 0);
+  const process::LaunchSpec& spec = launcher.started.back().spec;
+  REQUIRE(spec.limits.size() == 1);
+  CHECK(spec.limits[0].resource == RLIMIT_NOFILE);
+  CHECK(spec.limits[0].limit.rlim_cur == files.rlim_max);
+  CHECK(spec.limits[0].limit.rlim_max == files.rlim_max);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a reply of an unknown kind is dropped") {

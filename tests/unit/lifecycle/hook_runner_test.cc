@@ -54,7 +54,7 @@ TEST_CASE("the executables of a folder are its hooks, in name order") {
   folder.File("10-first", "", 0755);
   folder.File("1-before-10", "", 0700);
   folder.File("a-text", "", 0644);
-  folder.File(".hidden", "", 0755);
+  folder.File(".hidden", "", 0644);
   REQUIRE(::mkdir((folder.path() + "/30-folder").c_str(), 0755) == 0);
   REQUIRE(::symlink("20-second", (folder.path() + "/40-link").c_str()) == 0);
   REQUIRE(::symlink("nothing", (folder.path() + "/50-dangling").c_str()) == 0);
@@ -68,6 +68,28 @@ TEST_CASE("the executables of a folder are its hooks, in name order") {
   CHECK(names == Words{"1-before-10", "10-first", "20-second", "40-link"});
   CHECK(log.lines().size() == 1);
   CHECK(log.Has("a-text is not executable and does not run (chmod +x)"));
+}
+
+TEST_CASE("what editors and packages leave in a folder does not run, and each is warned of") {
+  const TempFolder folder;
+  folder.File("10-run.sh", "", 0755);
+  folder.File("20-run.bakery", "", 0755);
+  const Words leftovers{
+      "10-run.sh~",         "10-run.bak",         "10-run.orig",    ".10-run.sh.swp", "10-run.swp",
+      "10-run.sh.dpkg-old", "10-run.sh.dpkg-new", "10-run.rpmsave", "10-run.rpmnew",  ".hidden",
+      "#10-run.sh#"};
+  for (const std::string& name : leftovers) folder.File(name, "", 0755);
+  folder.File(".gitkeep", "", 0644);
+  test::FakeLog log;
+  const std::vector<Hook> hooks = HooksFromFolder(folder.path(), log.log);
+  REQUIRE(hooks.size() == 2);
+  CHECK(hooks[0].name == "10-run.sh");
+  CHECK(hooks[1].name == "20-run.bakery");
+  CHECK(log.lines().size() == leftovers.size());
+  for (const std::string& name : leftovers) {
+    CAPTURE(name);
+    CHECK(log.Count("warn  hook.folder  " + folder.path() + "/" + name + " does not run") == 1);
+  }
 }
 
 TEST_CASE("a folder that is not there has no hooks, and nothing is said about it") {

@@ -3,6 +3,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "tests/unit/agent/temp_folder.h"
 #include "tests/unit/lifecycle/supervisor_world.h"
 
@@ -267,12 +269,16 @@ TEST_CASE_FIXTURE(Front, "a reload hands the gateway its new settings") {
   fresh.data_plane.config.target_concurrency = 12;
   fresh.data_plane.tokens.resize(3);
   reload = fresh;
-  CHECK(supervisor->Reload().ok());
+  const Result<ReloadOutcome> outcome = supervisor->Reload();
+  REQUIRE(outcome.ok());
+  CHECK(outcome->changed ==
+        std::vector<std::string>{"proxy-tokens", "rate-limit", "target-concurrency"});
+  CHECK(outcome->waiting.empty());
   REQUIRE(gateway.configurations.size() == 1);
   CHECK(gateway.configurations[0].config.rate_limit == 9);
   CHECK(gateway.configurations[0].tokens.size() == 3);
   CHECK(published.target_concurrency == 12);
-  CHECK_FALSE(log.Has("config.waits"));
+  CHECK_FALSE(log.Has("config.waiting"));
 }
 
 TEST_CASE_FIXTURE(Front, "what a running gateway cannot change waits for the next start, by name") {
@@ -283,13 +289,48 @@ TEST_CASE_FIXTURE(Front, "what a running gateway cannot change waits for the nex
   SetUpstream(fresh.upstream, fresh.data_plane.config);
   fresh.data_plane.config.threads = 4;
   reload = fresh;
-  CHECK(supervisor->Reload().ok());
-  CHECK(
-      log.Has("warn  config.waits  changed settings wait for the next start: listen, upstream, "
-              "gateway-threads"));
+  const Result<ReloadOutcome> outcome = supervisor->Reload();
+  REQUIRE(outcome.ok());
+  CHECK(outcome->waiting == std::vector<std::string>{"listen", "upstream", "gateway-threads"});
+  CHECK(outcome->changed.empty());
+  CHECK(log.Has("warn  config.waiting"));
   REQUIRE(gateway.configurations.size() == 1);
   CHECK(gateway.configurations[0].config.threads == 2);
   CHECK(gateway.configurations[0].config.upstream_port == 8000);
+}
+
+TEST_CASE_FIXTURE(Front, "a reload opens the access log again, even if nothing has changed") {
+  options.data_plane.access_log = "/var/log/access";
+  options.data_plane.config.access_log = policy::AccessLogFormat::kJson;
+  Serve();
+  reload = options;
+  const Result<ReloadOutcome> outcome = supervisor->Reload();
+  REQUIRE(outcome.ok());
+  CHECK(outcome->changed.empty());
+  REQUIRE(gateway.configurations.size() == 1);
+  CHECK(gateway.configurations[0].access_log == "/var/log/access");
+}
+
+TEST_CASE_FIXTURE(Front, "each setting of the gateway that has changed is named and handed over") {
+  Serve();
+  Options fresh = options;
+  policy::GatewayConfig& config = fresh.data_plane.config;
+  SetBoardText(config.environment, "prod");
+  config.hold_most = 7;
+  config.trusted_count = 1;
+  config.trusted[0].prefix = 96;
+  config.max_body = 5;
+  config.access_log = policy::AccessLogFormat::kCommon;
+  fresh.data_plane.access_log = "-";
+  reload = fresh;
+  const Result<ReloadOutcome> outcome = supervisor->Reload();
+  REQUIRE(outcome.ok());
+  CHECK(outcome->changed == std::vector<std::string>{"environment", "hold-requests", "max-body",
+                                                     "trusted-proxies", "access-log"});
+  REQUIRE(gateway.configurations.size() == 1);
+  const policy::GatewayConfig& handed = gateway.configurations[0].config;
+  CHECK(std::memcmp(&handed, &config, sizeof config) == 0);
+  CHECK(gateway.configurations[0].access_log == "-");
 }
 
 TEST_CASE_FIXTURE(Front, "a reload that fails changes nothing at all") {

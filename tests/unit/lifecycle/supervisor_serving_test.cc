@@ -311,7 +311,7 @@ TEST_CASE_FIXTURE(World, "a daemon that fails is started again, too") {
 TEST_CASE_FIXTURE(World, "whoever ends the server from the terminal wants it ended") {
   options.restart = Restart::kOnFailure;
   SUBCASE("^C on a terminal is no failure") {
-    terminal = true;
+    seat = Seat::kForeground;
     Serve();
     ExitLast(ExitStatus::Signal(SIGINT));
     clock.Turn();
@@ -472,7 +472,13 @@ TEST_CASE_FIXTURE(World, "a reload takes over what may change") {
   reload = fresh;
   options.on_exit = {"goodbye"};
   Serve();
-  REQUIRE(supervisor->Reload());
+  const Result<ReloadOutcome> outcome = supervisor->Reload();
+  REQUIRE(outcome);
+  CHECK(outcome->changed == std::vector<std::string>{"on-exit", "health-interval",
+                                                     "health-threshold", "exit-grace-period",
+                                                     "stop-timeout", "success-exit-codes"});
+  CHECK(outcome->waiting.empty());
+  CHECK_FALSE(log.Has("config.waiting"));
   CHECK(published.failure_threshold == 1);
   HaveConnections(1);
   Signal(SIGTERM);
@@ -537,10 +543,17 @@ TEST_CASE_FIXTURE(World, "a reload leaves alone what may not change") {
   fresh.command = {"./other"};
   fresh.port = 9000;
   fresh.environment = {"X=y"};
+  fresh.added_environment = {"X=y"};
   fresh.restart = Restart::kOnFailure;
   reload = fresh;
   Serve();
-  REQUIRE(supervisor->Reload());
+  for (size_t times = 1; times <= 2; ++times) {
+    const Result<ReloadOutcome> outcome = supervisor->Reload();
+    REQUIRE(outcome);
+    CHECK(outcome->waiting == std::vector<std::string>{"port", "env"});
+    CHECK(log.Count("warn  config.waiting  changed, but in force only from the next start on: "
+                    "port, env") == times);
+  }
   Unlisten();
   ExitLast(ExitStatus::Code(1));
   clock.Advance(500ms);
@@ -557,7 +570,7 @@ TEST_CASE_FIXTURE(World, "a reload leaves alone what may not change") {
 TEST_CASE_FIXTURE(World, "a reload that fails says so and keeps the old settings") {
   reload = Error("modal.toml:3: bad duration");
   Serve();
-  const Result<void> result = supervisor->Reload();
+  const Result<ReloadOutcome> result = supervisor->Reload();
   REQUIRE_FALSE(result);
   CHECK(result.error().message() == "modal.toml:3: bad duration");
   CHECK(log.Has(
@@ -587,7 +600,9 @@ TEST_CASE_FIXTURE(World, "a reload cannot switch on a health path without a gate
   fresh.health_path = "/healthz";
   reload = fresh;
   Serve();
-  REQUIRE(supervisor->Reload());
+  const Result<ReloadOutcome> outcome = supervisor->Reload();
+  REQUIRE(outcome);
+  CHECK(outcome->waiting == std::vector<std::string>{"health-path"});
   clock.Advance(1min);
   CHECK(phase() == Phase::kServing);
   CHECK(published.checks == 6);

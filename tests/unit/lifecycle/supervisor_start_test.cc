@@ -123,6 +123,24 @@ TEST_CASE("a command that cannot be launched ends the container with the launche
   }
 }
 
+TEST_CASE_FIXTURE(World, "a command that is not found may have been meant for the agent") {
+  options.not_found_hint = "put it first";
+  int code = 0;
+  std::string reason;
+  SUBCASE("not found") {
+    code = kExitNotFound;
+    reason = "cannot start COMMAND: why; put it first";
+  }
+  SUBCASE("found") {
+    code = kExitNotExecutable;
+    reason = "cannot start COMMAND: why";
+  }
+  launcher.refuse = [code](const process::LaunchSpec&) { return Error("why").WithExitCode(code); };
+  Start();
+  clock.Turn();
+  CHECK(stop_reason() == reason);
+}
+
 TEST_CASE_FIXTURE(World,
                   "a port that is taken before the start is refused with 125, and nothing runs") {
   table.listeners = {test::ListenerOn("10.1.2.3", 8000)};
@@ -140,7 +158,8 @@ TEST_CASE_FIXTURE(World, "other ports may be taken, and their listeners never co
   table.listeners = {test::ListenerOn("0.0.0.0", 8001, 5)};
   Start();
   CHECK(phase() == Phase::kWaitingForPort);
-  table.listeners[0].local.port = 8000;  // the same socket could not, but its number might
+  // The same socket could not, but its number might.
+  table.listeners[0].local = test::AddressOf("0.0.0.0", 8000);
   clock.Advance(1s);
   CHECK(phase() == Phase::kWaitingForPort);
   Listen("0.0.0.0", 8000, 6);
@@ -214,8 +233,25 @@ TEST_CASE_FIXTURE(World, "somebody else's listener on the port is no start") {
   CHECK(Holds(BoardText(published.waiting_note), "taken"));
 }
 
+TEST_CASE_FIXTURE(World, "in the background of a terminal the workload stays there, too") {
+  seat = Seat::kBackground;
+  Start();
+  CHECK(last().spec.session == process::SessionMode::kNewGroup);
+  SUBCASE("and the startup timeout holds: nobody sees what happens") {
+    clock.Advance(5s);
+    CHECK(stop_by() == "modal-agent");
+    CHECK(phase() == Phase::kStopping);
+  }
+  SUBCASE("until it is brought to the foreground") {
+    seat = Seat::kForeground;
+    clock.Advance(5s);
+    CHECK(log.Count("warn  startup.slow") == 1);
+    CHECK(phase() == Phase::kWaitingForPort);
+  }
+}
+
 TEST_CASE_FIXTURE(World, "on a terminal the startup timeout only warns") {
-  terminal = true;
+  seat = Seat::kForeground;
   options.command = {"bash"};
   Start();
   CHECK(last().spec.session == process::SessionMode::kForegroundGroup);

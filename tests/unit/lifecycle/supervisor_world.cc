@@ -29,12 +29,14 @@ void World::Start() {
                           [this](const health::AgentStatus& now) { published = now; },
                           [this] { return last_orphan; },
                           [](health::AgentStatus& now) { now.orphans_reaped = 77; },
-                          [this] { return reload; },
+                          [this](std::vector<std::string>&) { return reload; },
                           own_listeners};
-  supervisor = std::make_unique<Supervisor>(options, std::move(parts), terminal, [this](int code) {
-    CHECK_FALSE(exit_code);
-    exit_code = code;
-  });
+  supervisor = std::make_unique<Supervisor>(
+      options, std::move(parts), [this] { return seat; },
+      [this](int code) {
+        CHECK_FALSE(exit_code);
+        exit_code = code;
+      });
   supervisor->Start();
 }
 
@@ -52,7 +54,7 @@ void World::Serve() {
 void World::HaveConnections(size_t count) {
   table.connections.assign(count, health::Connection());
   for (health::Connection& connection : table.connections) {
-    connection.local.port = 8000;
+    connection.local = test::AddressOf("127.0.0.1", 8000);
     connection.receive_queue = 1;
   }
 }

@@ -65,7 +65,7 @@ struct World {
   test::FakeGateway gateway;
   bool has_gateway = false;
   std::set<uint64_t> own_listeners;
-  bool terminal = false;
+  Seat seat = Seat::kNone;
   Options options;
   ExitStatus last_orphan;
   Result<Options> reload = Error("nothing to reload");

@@ -149,14 +149,14 @@ TEST_CASE("a stopped child is seen once, and is no exit") {
       });
   REQUIRE(process);
   const pid_t pid = (*process)->pid();
-  CHECK_FALSE(fixture.reaper.HasStopped(pid));
+  CHECK_FALSE(fixture.reaper.StopSignalOf(pid));
   REQUIRE((*process)->Signal(SIGSTOP));
   siginfo_t stopped{};
   REQUIRE(::waitid(P_PID, static_cast<id_t>(pid), &stopped, WSTOPPED | WNOWAIT) == 0);
   fixture.reaper.Collect();
   CHECK_FALSE(told);
-  CHECK(fixture.reaper.HasStopped(pid));
-  CHECK_FALSE(fixture.reaper.HasStopped(pid));
+  CHECK(fixture.reaper.StopSignalOf(pid) == SIGSTOP);
+  CHECK_FALSE(fixture.reaper.StopSignalOf(pid));
   REQUIRE((*process)->Signal(SIGKILL));
   AwaitZombie(pid);
   fixture.reaper.Collect();

@@ -365,6 +365,7 @@ Outcome OriginClient::LeaveDownload(uint64_t seed, uint64_t size, uint64_t after
   while (place < after) {
     if (!compare(in_)) return Wrong("a byte that is wrong");
     in_.clear();
+    if (place >= after) break;
     if (const Moved moved = Receive(); moved != Moved::kYes) return Ended(moved, "a body came");
   }
   Close();

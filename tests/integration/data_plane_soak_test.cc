@@ -151,6 +151,8 @@ class Traffic {
     while (!over_) {
       const Kind& kind = AnyKind(random);
       const Outcome outcome = kind.run(client, random);
+      // Not as long as Retry-After says, and still no more of them than of all others.
+      if (outcome == Outcome::kRefused) std::this_thread::sleep_for(std::chrono::milliseconds(20));
       ++requests_;
       const std::lock_guard lock(mutex_);
       ++outcomes_[kind.name][outcome];

@@ -60,6 +60,7 @@ inline AgentOptions DataPlaneOptions(std::vector<std::string> options) {
 
 inline void WaitUntilServed(AgentProcess& agent) {
   agent.WaitFor("lifecycle.ready");
+  agent.WaitFor("gateway.start");
   agent.WaitUntil("an answer through the gateway",
                   [&] { return agent.Get(kDataPort, "/small?ready").status == 200; });
 }

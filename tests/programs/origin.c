@@ -9,6 +9,7 @@
 //   /slow?ms=N                        "slow\n" after a while
 //   /abort?size=N&seed=S&after=K[&reset=1]  promises N bytes, sends K, and closes
 //   /silent                           nothing, ever
+//   /page                             the HTML file $PAGE
 //   /ws                               a WebSocket that sends back what it gets (RFC 6455)
 #include <arpa/inet.h>
 #include <errno.h>
@@ -155,6 +156,17 @@ static void start_websocket(struct connection* c, const char* head) {
   c->state = kWebSocket;
 }
 
+static void answer_page(struct connection* c) {
+  const char* path = getenv("PAGE");
+  int file = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+  static char page[16384];
+  ssize_t size = file < 0 ? 0 : read(file, page, sizeof page);
+  if (file >= 0) close(file);
+  if (size < 0) size = 0;
+  say_text(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %zd\r\n\r\n", size);
+  say(c, page, (size_t)size);
+}
+
 static void start_download(struct connection* c, const char* query) {
   c->seed = number(query, "seed");
   c->size = number(query, "size");
@@ -208,6 +220,8 @@ static void on_head(struct connection* c, char* head) {
     c->state = kLater;
   } else if (strcmp(path, "/silent") == 0) {
     c->state = kSilent;
+  } else if (strcmp(path, "/page") == 0) {
+    answer_page(c);
   } else if (strcmp(path, "/ws") == 0) {
     start_websocket(c, head);
   } else {

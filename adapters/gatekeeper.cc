@@ -21,7 +21,6 @@ namespace {
 
 using policy::Refusal;
 
-constexpr size_t kSpareCalls = 64;
 constexpr size_t kTunnelBuffer = size_t{64} * 1024;
 constexpr Milliseconds kClosingTime{400};  // for the last words of a WebSocket
 // A client that left before it had its answer, in the log; no status that goes over the wire.
@@ -284,16 +283,20 @@ void Gatekeeper::AskForPlace(Call& call) {
 }
 
 void Gatekeeper::GiveTurns() {
+  // One that fails at once leaves its place from in here: however many wait, the stack is no deeper.
+  if (giving_turns_) return;
+  giving_turns_ = true;
   for (;;) {
     const policy::Admission::Turn turn = admission_.NextTurn();
     if (turn.wake) parts_.wake(*turn.wake);
-    if (turn.entered == nullptr) return;
+    if (turn.entered == nullptr) break;
     Call* call = queued_.first;
     while (call != nullptr && &call->waiter_ != turn.entered) call = call->after_;
     MODAL_CHECK(call != nullptr);
     deadlines_->Clear(*call);
     Carry(*call);
   }
+  giving_turns_ = false;
 }
 
 // It has a place now.
@@ -349,6 +352,7 @@ void Gatekeeper::OnGone(http::Exchange& exchange) {
   if (carried) adapter_->OnGone(call);
   if (!call.has_begun()) call.status_ = kClientGone;
   Finish(call, "client_gone");
+  CheckEmpty();
 }
 
 void Gatekeeper::OnRefused(int status) {
@@ -364,9 +368,7 @@ void Gatekeeper::OnCallDeadline(Call& call, size_t kind) {
     case kReady:
       return Refuse(call, 503, Refusal::kNotReady, "the server did not become ready in time", 1);
     case kPlace:
-      admission_.Abandon(call.waiter_);
-      Refuse(call, 503, Refusal::kQueueTimeout, "no place became free in time", 1);
-      return GiveTurns();
+      return Refuse(call, 503, Refusal::kQueueTimeout, "no place became free in time", 1);
     default:
       adapter_->OnGone(call);
       return CallFail(call, 504, Refusal::kTotalTimeout,
@@ -473,8 +475,10 @@ void Gatekeeper::CallBegin(Call& call, const http::ResponseHead& head) {
 
 void Gatekeeper::CallEnd(Call& call, std::span<const http::Header> trailers) {
   http::Exchange& exchange = *call.exchange_;
-  Finish(call, "ok");
+  Close(call, "ok");
+  // Whoever gets the place may get the server's connection too, where the trailers are.
   exchange.End(trailers);
+  LeavePlace();
   CheckEmpty();
 }
 
@@ -504,15 +508,25 @@ void Gatekeeper::Refuse(Call& call, int status, Refusal why, std::string_view me
 
 // The call is over, but for its last words to the client.
 void Gatekeeper::Finish(Call& call, std::string_view outcome) {
+  const bool carried = call.stage_ == Call::Stage::kCarried;
+  const bool waited = call.stage_ == Call::Stage::kQueued;
+  Close(call, outcome);
+  if (carried) {
+    LeavePlace();
+  } else if (waited) {
+    GiveTurns();
+  }
+}
+
+// The same, and its place is still taken.
+void Gatekeeper::Close(Call& call, std::string_view outcome) {
   deadlines_->Clear(call);
   admission_.Abandon(call.waiter_);
-  const bool carried = call.stage_ == Call::Stage::kCarried;
   AccessEntry entry;
   if (parts_.log.enabled()) Describe(call.request(), entry);
   Count(call, entry, outcome);
   call.exchange_->context = nullptr;
   GiveBack(call);
-  if (carried) LeavePlace();
 }
 
 void Gatekeeper::Describe(const http::Request& request, AccessEntry& entry) const {
@@ -572,6 +586,11 @@ void Gatekeeper::CallSwitch(Call& call, std::string_view lines, http::DetachedCo
   call.status_ = 101;
   deadlines_->Clear(call);  // --request-timeout is about requests, and this is none any more
   SetStage(call, Call::Stage::kTunnel);
+  // Cut a moment ago, on the way of an interim answer.
+  if (!client.stream) {
+    server.stream->Reset();
+    return EndTunnel(*one, "client_gone");
+  }
   // The answer is small: a client that cannot take it has no room for anything.
   const event::IoResult sent = client.stream->Write(client.unsent);
   if (sent.size != client.unsent.size()) {
@@ -632,6 +651,10 @@ void Gatekeeper::EndTunnel(Tunneled& one, std::string_view outcome) {
 }
 
 void Gatekeeper::CutAll() {
+  // Before those who have a place leave it: nobody is to begin now.
+  while (queued_.first != nullptr) {
+    Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping", 1);
+  }
   for (const auto& one : tunnels_) one->tunnel->CloseGently(http::kCloseGoingAway, kClosingTime);
   while (carried_.first != nullptr) {
     Call& call = *carried_.first;

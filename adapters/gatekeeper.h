@@ -107,6 +107,7 @@ class Gatekeeper final : public http::ExchangeHandler {
   void OnTunnelOver(Tunneled& one, http::TunnelEnd end);
   void EndTunnel(Tunneled& one, std::string_view outcome);
   void Finish(Call& call, std::string_view outcome);
+  void Close(Call& call, std::string_view outcome);
   void Describe(const http::Request& request, AccessEntry& entry) const;
   void Count(Call& call, AccessEntry& entry, std::string_view outcome);
   void LeavePlace();
@@ -123,6 +124,7 @@ class Gatekeeper final : public http::ExchangeHandler {
   policy::NameMaker names_;
   std::unique_ptr<http::Deadlines> deadlines_;
   size_t in_flight_ = 0;
+  bool giving_turns_ = false;
   CallList held_;
   CallList queued_;
   CallList carried_;

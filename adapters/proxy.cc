@@ -1,5 +1,6 @@
 #include "adapters/proxy.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <string>
@@ -20,10 +21,10 @@ using policy::Direction;
 using policy::HeaderKind;
 using policy::Refusal;
 
-// Of a request's body so much is kept, in case it has to be sent once more.
 // What is left of a body must be this much for splice(2) to be worth it.
 constexpr uint64_t kWorthSplicing = uint64_t{128} * 1024;
 constexpr size_t kSparePipes = 4;
+// Of a request's body so much is kept, in case it has to be sent once more.
 constexpr size_t kKeptBody = size_t{16} * 1024;
 
 void AppendLine(std::string& out, const http::Header& header) {
@@ -85,18 +86,26 @@ class Proxy::Passage final : public http::ClientUser {
  public:
   explicit Passage(Proxy& proxy) : proxy_(proxy) {}
 
-  void Start(Call& call, bool fresh) {
+  // False: it has failed, and this passage may be another call's by now.
+  bool Start(Call& call, bool fresh) {
     call_ = &call;
+    const http::Request& request = call.request();
+    const ConnectionOptions options(request.headers);
+    if (options.overflowed()) {
+      Fail(400, Refusal::kBadRequest, "the request's Connection header is too long");
+      return false;
+    }
     Result<http::ClientConnection*> connection = proxy_.pool_.Acquire(fresh);
     if (!connection) {
-      return Fail(502, Refusal::kUpstreamConnect,
-                  "the server cannot be reached: " + connection.error().message());
+      Fail(502, Refusal::kUpstreamConnect,
+           "the server cannot be reached: " + connection.error().message());
+      return false;
     }
     connection_ = *connection;
-    const http::Request& request = call.request();
-    WriteHead(connection_->head(), request);
+    WriteHead(connection_->head(), request, options);
     call.MarkSent();
     connection_->Begin(*this, request.method, FramingOf(request));
+    return true;
   }
 
   void OnBody(std::string_view data) {
@@ -151,7 +160,7 @@ class Proxy::Passage final : public http::ClientUser {
   }
 
  private:
-  void WriteHead(std::string& out, const http::Request& request);
+  void WriteHead(std::string& out, const http::Request& request, const ConnectionOptions& options);
 
   void OnAnswerInterim(const http::ReceivedResponse& response) override {
     const ConnectionOptions options(response.headers);
@@ -254,8 +263,7 @@ class Proxy::Passage final : public http::ClientUser {
   void Retry() {
     retried_ = true;
     proxy_.traffic_.upstream_retries.Add(1);
-    Start(*call_, true);
-    if (connection_ == nullptr) return;
+    if (!Start(*call_, true)) return;
     if (!kept_.empty()) connection_->Write(kept_);
     if (request_ended_ && FramingOf(call_->request()) != BodyFraming::kNone) {
       EndRequest();
@@ -307,19 +315,22 @@ class Proxy::Passage final : public http::ClientUser {
   std::unique_ptr<event::Pipe> answer_pipe_;
 };
 
-void Proxy::Passage::WriteHead(std::string& out, const http::Request& request) {
+void Proxy::Passage::WriteHead(std::string& out, const http::Request& request,
+                               const ConnectionOptions& options) {
   out.append(request.method_name).append(" ");
   // RFC 9112, 3.2.2: an absolute form is for proxies; its host goes into Host.
   if (request.target.starts_with('/') || request.target == "*") {
     out += request.target;
   } else {
-    out += request.path;
-    if (!request.query.empty()) out.append("?").append(request.query);
+    const size_t authority = request.target.find("://") + 3;
+    const std::string_view rest = request.target.substr(
+        std::min(request.target.find_first_of("/?", authority), request.target.size()));
+    if (!rest.starts_with('/')) out += '/';
+    out += rest;
   }
   out.append(" HTTP/1.1\r\nHost: ");
   out.append(request.host.empty() ? std::string_view(proxy_.authority_) : request.host);
   out += "\r\n";
-  const ConnectionOptions options(request.headers);
   bool trailers = false;
   for (const http::Header& header : request.headers) {
     const HeaderKind kind = policy::KindOf(header.name);

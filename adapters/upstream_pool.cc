@@ -12,11 +12,24 @@ namespace {
 
 constexpr size_t kMostIdle = 64;
 
+Result<std::unique_ptr<event::Stream>> ConnectSocket(event::Loop& loop,
+                                                     const event::Destination& server) {
+  Result<UniqueFd> fd = event::StartConnect(server);
+  if (!fd) return std::move(fd.error());
+  Result<std::unique_ptr<event::SocketStream>> stream =
+      event::SocketStream::Open(loop, *std::move(fd));
+  if (!stream) return std::move(stream.error());
+  return std::unique_ptr<event::Stream>(*std::move(stream));
+}
+
 }  // namespace
 
 UpstreamPool::UpstreamPool(event::Loop& loop, Clock& clock, const event::Destination& server,
-                           const http::ClientOptions& options, policy::TrafficCounters& traffic)
-    : loop_(loop),
+                           const http::ClientOptions& options, policy::TrafficCounters& traffic,
+                           Connect connect)
+    : connect_(connect ? std::move(connect) : [&loop](const event::Destination& to) {
+        return ConnectSocket(loop, to);
+      }),
       server_(server),
       traffic_(traffic),
       context_(clock, options),
@@ -31,10 +44,7 @@ Result<http::ClientConnection*> UpstreamPool::Acquire(bool fresh) {
     traffic_.upstream_idle.Subtract(1);
     return connection;
   }
-  Result<UniqueFd> fd = event::StartConnect(server_);
-  if (!fd) return std::move(fd.error());
-  Result<std::unique_ptr<event::SocketStream>> stream =
-      event::SocketStream::Open(loop_, *std::move(fd));
+  Result<std::unique_ptr<event::Stream>> stream = connect_(server_);
   if (!stream) return std::move(stream.error());
   connections_.push_back(
       std::make_unique<http::ClientConnection>(context_, *this, *std::move(stream)));

@@ -5,6 +5,7 @@
 // after a while in any case, before most servers would do it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "agent/event/connect.h"
 #include "agent/event/listener.h"
 #include "agent/event/loop.h"
+#include "agent/event/stream.h"
 #include "agent/http/client_connection.h"
 #include "agent/policy/traffic.h"
 
@@ -21,9 +23,14 @@ namespace modal::adapters {
 
 class UpstreamPool final : public http::ClientConnection::Owner {
  public:
-  // All outlive the pool.
+  // Starts a new connection.
+  using Connect =
+      std::function<Result<std::unique_ptr<event::Stream>>(const event::Destination& server)>;
+
+  // All outlive the pool. Without `connect` connections are sockets.
   UpstreamPool(event::Loop& loop, Clock& clock, const event::Destination& server,
-               const http::ClientOptions& options, policy::TrafficCounters& traffic);
+               const http::ClientOptions& options, policy::TrafficCounters& traffic,
+               Connect connect = {});
   ~UpstreamPool() override;
 
   // An idle one, or a new one that is connecting; `fresh` to have a new one in any case. An Error
@@ -42,7 +49,7 @@ class UpstreamPool final : public http::ClientConnection::Owner {
   void OnClosed(http::ClientConnection& connection) override;
   void OnTurn();
 
-  event::Loop& loop_;
+  Connect connect_;
   event::Destination server_;
   policy::TrafficCounters& traffic_;
   http::ClientContext context_;

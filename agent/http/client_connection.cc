@@ -162,7 +162,8 @@ void ClientConnection::OnDeadline(size_t wait) {
 void ClientConnection::Read() {
   if (state_ == State::kClosed || (paused_ && !broken_)) return;
   if (splices_ && state_ == State::kBusy) {
-    user_->OnAnswerReadable();
+    // Else what can be read, or the end, comes after this answer.
+    if (parser_.body_left() > 0) user_->OnAnswerReadable();
     return EndIfWhole();
   }
   const event::IoResult result = stream_->Read(context_.read_buffer);
@@ -232,6 +233,12 @@ bool ClientConnection::CanSpliceRequest() const {
 
 void ClientConnection::WriteFrom(event::Pipe& pipe) {
   if (state_ != State::kBusy || broken_) return;
+  // On a new connection, for a second try, the head may be waiting yet.
+  if (!Flush()) return;
+  if (!out_.empty()) {
+    blocked_ = true;
+    return UpdateWaits();
+  }
   const event::IoResult result = stream_->WriteFrom(pipe);
   if (result.kind == event::IoResult::Kind::kError) return OnBroken();
   sent_ += result.size;
@@ -302,6 +309,8 @@ void ClientConnection::Release() {
 
 void ClientConnection::OnEndOfInput() {
   if (state_ == State::kIdle) return Close();
+  // What writing has found out (and taken away from reading) is why there is nothing to read.
+  if (broken_ && !connected_) return Fail(ClientFailure::kConnect, ::strerror(out_.error()));
   if (parser_.Finish()) return OnEnd();
   Fail(ClientFailure::kClosed, parser_.error().message);
 }

@@ -186,7 +186,6 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   int interims_ = 0;
   uint64_t sent_before_ = 0;  // bytes of earlier requests
   uint64_t sent_ = 0;
-  size_t wait_ = ClientContext::kForConnection;
 
   ResponseParser parser_;
   std::string_view input_;  // being consumed

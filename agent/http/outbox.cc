@@ -67,10 +67,7 @@ bool Outbox::Put(event::Stream& stream, std::string_view before, std::string_vie
   full_ = std::any_of(pieces.begin(), pieces.end(),
                       [](std::string_view piece) { return !piece.empty(); });
   taken_ = text_.size() - pieces[0].size();
-  if (empty()) {
-    text_.clear();
-    taken_ = 0;
-  }
+  if (empty()) Empty();
   if (full_) text().append(pieces[1]).append(pieces[2]).append(pieces[3]);
   return true;
 }
@@ -86,9 +83,8 @@ bool Outbox::Flush(event::Stream& stream) {
     taken_ += result.size;
     full_ = !empty();
   }
-  if (empty() && !text_.empty()) {
-    stock_.GiveBack(std::exchange(text_, {}));
-    taken_ = 0;
+  if (empty()) {
+    Empty();
   } else if (taken_ > kSlack) {
     text_.erase(0, taken_);
     taken_ = 0;
@@ -98,10 +94,14 @@ bool Outbox::Flush(event::Stream& stream) {
 
 std::string Outbox::TakeAll() {
   std::string rest = text_.substr(taken_);
-  text_.clear();
-  taken_ = 0;
+  Empty();
   full_ = false;
   return rest;
+}
+
+void Outbox::Empty() {
+  taken_ = 0;
+  if (text_.capacity() >= BufferStock::kNewSize) stock_.GiveBack(std::exchange(text_, {}));
 }
 
 }  // namespace modal::http

@@ -61,6 +61,7 @@ class Outbox {
 
  private:
   void Count(size_t size);
+  void Empty();
 
   BufferStock& stock_;
   uint64_t& sent_;

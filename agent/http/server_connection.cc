@@ -131,7 +131,10 @@ void ServerConnection::OnDeadline(size_t wait) {
 
 void ServerConnection::Read() {
   if (splices_ && state_ == State::kBody && handler_has_it_) {
-    if (!paused_) context_.handler.OnBodyReadable(active_->exchange);
+    // Else what can be read, or the end, comes after this body.
+    if (!paused_ && active_->parser.body_left() > 0) {
+      context_.handler.OnBodyReadable(active_->exchange);
+    }
     return;
   }
   const bool ahead = state_ == State::kRead;

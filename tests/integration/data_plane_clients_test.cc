@@ -7,7 +7,7 @@
 
 #include "agent/base/strings.h"
 #include "tests/support/agent_process.h"
-#include "tests/support/data_plane.h"
+#include "tests/support/origin_agent.h"
 
 namespace modal::test {
 namespace {

@@ -17,7 +17,7 @@
 
 #include "agent/base/strings.h"
 #include "tests/support/agent_process.h"
-#include "tests/support/data_plane.h"
+#include "tests/support/origin_agent.h"
 #include "tests/support/origin_client.h"
 
 namespace modal::test {

@@ -1,68 +1,143 @@
-// What the tests of `--listen` share: the gateway process of an agent, its memory and its numbers.
+// The data plane of a gateway process between a client and a server that the test plays itself,
+// byte by byte.
+//
+//   DataPlane plane;
+//   Wire client = plane.Connect();
+//   client.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+//   Wire server = plane.Accept();
+//   CHECK(server.ReadMessage().start == "GET / HTTP/1.1");
+//   server.Send("HTTP/1.1 204 No Content\r\n\r\n");
+//   CHECK(client.ReadMessage().status() == 204);
+//
+// Whatever is waited for fails the test at the deadline.
 #pragma once
 
-#include <cstdlib>
-#include <fstream>
-#include <optional>
+#include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
-#include "agent/base/strings.h"
-#include "tests/support/agent_process.h"
+#include "agent/base/unique_fd.h"
+#include "agent/policy/gateway_config.h"
+#include "tests/support/gateway_alone.h"
 
 namespace modal::test {
 
-inline constexpr uint16_t kDataPort = 8080;
-inline constexpr uint16_t kAdminPort = 8001;
-inline constexpr const char* kOrigin = "/mnt/bin/origin";
+// A request or an answer as it came over the wire.
+struct Message {
+  std::string start;  // the first line
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> trailers;
+  bool chunked = false;
+  bool whole = false;  // false: the connection ended before it did
 
-// "Vm…:   123 kB" in /proc/PID/status; 0 if the process has gone.
-inline size_t MemoryKiB(pid_t host_pid, const std::string& field) {
-  std::ifstream status(Concat("/proc/", host_pid, "/status"));
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(field + ":")) {
-      return std::strtoull(line.c_str() + field.size() + 1, nullptr, 10);
-    }
-  }
-  return 0;
-}
+  int status() const;
+  size_t Count(std::string_view name) const;
+  bool Has(std::string_view name) const { return Count(name) > 0; }
+  // The first of this name (in any case); empty if there is none.
+  std::string operator[](std::string_view name) const;
+  // Of an error of the gateway itself: "bad_request".
+  std::string error() const;
+};
 
-// The process that the log told of last; nothing between a gateway's end and the next one's start.
-inline std::optional<ProcessSeen> RunningGateway(const AgentProcess& agent) {
-  std::string pid;
-  for (const LogEvent& event : agent.log()) {
-    if (event.name == "gateway.start") pid = event["pid"];
-  }
-  for (const ProcessSeen& process : agent.Processes("modal-agent-gateway")) {
-    if (std::to_string(process.pid) == pid && process.state != 'Z') return process;
-  }
-  return std::nullopt;
-}
+// A TCP connection.
+class Wire {
+ public:
+  enum class End { kNone, kClosed, kReset };
 
-// A sample of /metrics without labels; -1 if there is none.
-inline double Metric(AgentProcess& agent, const std::string& name) {
-  const std::string metrics = agent.Get(kAdminPort, "/metrics").body;
-  const size_t at = metrics.find("\n" + name + " ");
-  return at == std::string::npos ? -1
-                                 : std::strtod(metrics.c_str() + at + name.size() + 2, nullptr);
-}
+  Wire() = default;
+  explicit Wire(UniqueFd socket) : socket_(std::move(socket)) {}
+  explicit operator bool() const { return static_cast<bool>(socket_); }
+  int fd() const { return socket_.get(); }
 
-inline void WaitForMetric(AgentProcess& agent, const std::string& name, double value) {
-  agent.WaitUntil(Concat(name, " to be ", value), [&] { return Metric(agent, name) == value; });
-}
+  // Sends all of it. The first fails the test if the peer is gone, the second says so.
+  void Send(std::string_view bytes);
+  bool TrySend(std::string_view bytes);
+  // As many of `bytes` as can be sent without waiting.
+  size_t SendSome(std::string_view bytes);
 
-// An agent whose server is origin, reached through `--listen`; serving when this returns.
-inline AgentOptions DataPlaneOptions(std::vector<std::string> options) {
-  std::vector<std::string> arguments = {"--listen", std::to_string(kDataPort)};
-  arguments.insert(arguments.end(), options.begin(), options.end());
-  arguments.insert(arguments.end(), {"--", kOrigin});
-  return With(std::move(arguments));
-}
+  // One message by its framing; `to_head`: an answer that has no body in any case. An interim
+  // answer is one of its own.
+  Message ReadMessage(bool to_head = false);
+  // Exactly so many bytes, fewer if the connection ends.
+  std::string Read(size_t size);
+  // Up to the end of `mark`.
+  std::string ReadTo(std::string_view mark);
+  // Everything that still comes. Then end() says how it ended.
+  std::string ReadToEnd();
+  End end() const { return end_; }
+  // Something has come already that was not read, be it the end.
+  bool HasInput();
 
-inline void WaitUntilServed(AgentProcess& agent) {
-  agent.WaitFor("lifecycle.ready");
-  agent.WaitFor("gateway.start");
-  agent.WaitUntil("an answer through the gateway",
-                  [&] { return agent.Get(kDataPort, "/small?ready").status == 200; });
-}
+  void ShutWrite();
+  void Close() { socket_.Reset(); }
+  void Reset();  // closes with a RST
+
+ private:
+  bool ReadMore();
+  void ReadChunks(Message& message);
+
+  UniqueFd socket_;
+  std::string unread_;
+  End end_ = End::kNone;
+};
+
+class DataPlane {
+ public:
+  using Change = std::function<void(policy::GatewayConfig&)>;
+
+  DataPlane() : DataPlane([](policy::GatewayConfig&) {}) {}
+  explicit DataPlane(const Change& change, std::vector<policy::TokenRecord> tokens = {},
+                     bool ready = true, UniqueFd access_log = {});
+
+  // A client's connection.
+  Wire Connect() const;
+  Wire Ask(std::string_view request) const;
+  // The next connection to the server.
+  Wire Accept() const;
+  bool HasConnection() const;
+  // Nobody listens at the server's port any more.
+  void StopServer() { listener_.Reset(); }
+
+  policy::TrafficStatus traffic() const { return gateway.Seen().traffic; }
+  // Waits until the gateway's counters say so.
+  void Await(const std::function<bool(const policy::TrafficStatus&)>& condition) const;
+  // Tells it, and waits until it has heard.
+  void Enter(health::Carriage carriage);
+  // It says that nothing is in flight any more, after the last Enter().
+  bool drained();
+  void AwaitDrained();
+  // What has reached the gateway before has been seen to after this.
+  void RoundTrip();
+  // As much of this as goes through while nobody reads at the other end.
+  size_t SendUntilFull(Wire& wire, size_t most);
+
+ private:
+  UniqueFd listener_;
+
+ public:
+  policy::GatewayConfig config;
+  std::vector<policy::TokenRecord> tokens;
+  GatewayAlone gateway;
+
+ private:
+  static GatewayAlone::Options OptionsOf(const policy::GatewayConfig& config,
+                                         const std::vector<policy::TokenRecord>& tokens, bool ready,
+                                         UniqueFd access_log);
+  void TakeReply();
+
+  uint32_t last_order_ = 0;
+  uint32_t last_drained_ = 0;
+  uint32_t last_probe_ = 0;
+};
+
+// "GET TARGET HTTP/1.1" with a Host and these lines ("Name: value\r\n" each).
+std::string Get(std::string_view target, std::string_view lines = {});
+std::string Post(std::string_view target, std::string_view body, std::string_view lines = {});
+// An answer of this status, with a Content-Length.
+std::string Answer(int status, std::string_view body, std::string_view lines = {});
 
 }  // namespace modal::test

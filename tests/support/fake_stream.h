@@ -38,6 +38,10 @@ class FakePeer {
   void Send(std::string_view data) { to_read_ += data; }
   void ShutdownWrite() { end_ = true; }
   void Break(int error = ECONNRESET) { error_ = error; }
+  // Writing to it fails from now on; what it has sent can still be read.
+  void StopListening() { deaf_ = true; }
+  // Pipes do not work with it from now on.
+  void RefusePipes() { refuses_pipes_ = true; }
   // From now on takes this many bytes more. At first it takes all.
   void TakeOnly(size_t bytes) { room_ = bytes; }
   // At most so many bytes a read.
@@ -61,7 +65,7 @@ class FakePeer {
 
   event::Poller::Ready ReadyNow() const {
     return {wait_.readable && (!to_read_.empty() || end_ || error_ != 0),
-            wait_.writable && (room_ > 0 || error_ != 0)};
+            wait_.writable && (room_ > 0 || error_ != 0 || deaf_)};
   }
 
   event::StreamListener* listener_ = nullptr;
@@ -70,6 +74,8 @@ class FakePeer {
   std::string received_;
   bool end_ = false;
   int error_ = 0;
+  bool deaf_ = false;
+  bool refuses_pipes_ = false;
   size_t room_ = std::numeric_limits<size_t>::max();
   size_t piece_ = std::numeric_limits<size_t>::max();
   bool shut_ = false;
@@ -107,7 +113,7 @@ class FakePeer::Stream : public event::Stream {
     using Kind = event::IoResult::Kind;
     ++peer_.calls_;
     if (peer_.closed_) return {Kind::kError, 0, EBADF};
-    if (peer_.error_ != 0 || peer_.shut_) return {Kind::kError, 0, EPIPE};
+    if (peer_.error_ != 0 || peer_.deaf_ || peer_.shut_) return {Kind::kError, 0, EPIPE};
     const size_t size = std::min(data.size(), peer_.room_);
     if (size == 0) return {Kind::kAgain};
     peer_.received_ += data.substr(0, size);
@@ -122,7 +128,11 @@ class FakePeer::Stream : public event::Stream {
   }
 
   event::IoResult ReadInto(event::Pipe& pipe, size_t most) override {
+    ++peer_.calls_;
+    if (peer_.refuses_pipes_) return {event::IoResult::Kind::kError, 0, EINVAL};
     std::string text(std::min<size_t>(most, 4096), '\0');
+    // As splice(2) does it.
+    if (text.empty()) return {event::IoResult::Kind::kEnd};
     const event::IoResult result = Read(text);
     if (result.kind != event::IoResult::Kind::kDone) return result;
     MODAL_CHECK(::write(pipe.write_end(), text.data(), result.size) ==
@@ -132,7 +142,9 @@ class FakePeer::Stream : public event::Stream {
   }
   event::IoResult WriteFrom(event::Pipe& pipe) override {
     std::string text(std::min(pipe.size(), peer_.room_), '\0');
-    if (peer_.closed_ || peer_.error_ != 0 || peer_.shut_ || text.empty()) return Write(text);
+    if (peer_.closed_ || peer_.error_ != 0 || peer_.deaf_ || peer_.shut_ || text.empty()) {
+      return Write(text);
+    }
     MODAL_CHECK(::read(pipe.read_end(), text.data(), text.size()) ==
                 static_cast<ssize_t>(text.size()));
     pipe.Count(-static_cast<ptrdiff_t>(text.size()));

@@ -61,7 +61,7 @@ TEST_CASE("an answer is streamed in chunks as it comes") {
   CHECK(server.Ask(kGet) == "");
   CHECK(script.TakeLog() == "head end ");
   const http::Header type{"Content-Type", "text/event-stream"};
-  script.current->Begin({200, {&type, 1}});
+  script.current->Begin({.headers = {&type, 1}});
   CHECK(server.Answer() == "");  // waits for the first piece
   CHECK(script.current->Write(""));
   CHECK(server.Answer() ==
@@ -81,7 +81,7 @@ TEST_CASE("an answer of known length is not chunked") {
   Script script;
   ServerFixture server(script);
   server.Ask(kGet);
-  script.current->Begin({200, {}, 10});
+  script.current->Begin({.content_length = 10});
   script.current->Write("hello");
   CHECK(server.Answer() == "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
 
@@ -126,7 +126,7 @@ TEST_CASE("what is written where there is no body is dropped") {
   Script script;
   ServerFixture server(script);
   script.on_end = [](http::Exchange& exchange) {
-    exchange.Begin({exchange.request().path == "/204" ? 204 : 200, {}, {}});
+    exchange.Begin({.status = exchange.request().path == "/204" ? 204 : 200});
     exchange.Write("hello");
     exchange.End();
   };
@@ -210,7 +210,7 @@ TEST_CASE("an early answer goes out while the upload still runs") {
   }
   SUBCASE("streamed: what is left of the body is read and dropped, the connection stays") {
     server.Ask(kPost + "he");
-    script.current->Begin({200, {}, 2});
+    script.current->Begin({.content_length = 2});
     script.current->Write("ok");
     script.current->End();
     server.Run();
@@ -221,7 +221,7 @@ TEST_CASE("an early answer goes out while the upload still runs") {
   }
   SUBCASE("streamed: but not for ever") {
     server.Ask(kPost + "he");
-    script.current->Begin({200, {}, 0});
+    script.current->Begin({.content_length = 0});
     script.current->End();
     server.Run();
     server.Advance(10s);
@@ -230,7 +230,7 @@ TEST_CASE("an early answer goes out while the upload still runs") {
   }
   SUBCASE("a body that was never asked for may not come") {
     script.on_head = [](http::Exchange& exchange) {
-      exchange.Begin({200, {}, 0});
+      exchange.Begin({.content_length = 0});
       exchange.End();
     };
     CHECK(server.Ask(
@@ -245,7 +245,7 @@ TEST_CASE("a writer is told to wait for a slow client, and when to go on") {
   ServerFixture server(script);
   server.Ask(kGet);
   server.peer->TakeOnly(0);
-  script.current->Begin({200, {}, 1'000'000});
+  script.current->Begin({.content_length = 1'000'000});
   size_t written = 0;
   const std::string piece(10'000, 'x');
   while (script.current->Write(piece)) written += piece.size();

@@ -359,9 +359,9 @@ static bool advance(struct connection* c) {
       return false;
     }
     case kUpload: {
-      bool some = c->in_length > 0;
+      size_t before = c->in_length;
       if (!take_upload(c)) {
-        if (some && c->pace > 0) c->due = now_ms() + c->pace;
+        if (c->in_length < before && c->pace > 0) c->due = now_ms() + c->pace;
         return true;
       }
       char text[128];

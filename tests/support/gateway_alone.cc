@@ -47,7 +47,7 @@ bool WaitReadable(int fd) {
 }
 
 UniqueFd ListenAnywhere(const char* host, bool reuse_port) {
-  const Result<event::SocketAddress> any = event::SocketAddress::Parse(host, 0);
+  const Result<SocketAddress> any = SocketAddress::Parse(host, 0);
   REQUIRE(any.ok());
   event::ListenOptions options;
   options.reuse_port = reuse_port;
@@ -56,13 +56,13 @@ UniqueFd ListenAnywhere(const char* host, bool reuse_port) {
 }
 
 uint16_t PortOf(const UniqueFd& fd) {
-  const Result<event::SocketAddress> address = event::BoundAddress(fd.get());
+  const Result<SocketAddress> address = event::BoundAddress(fd.get());
   REQUIRE(address.ok());
   return address->port();
 }
 
 UniqueFd ConnectTo(uint16_t port) {
-  const Result<event::SocketAddress> address = event::SocketAddress::Parse("127.0.0.1", port);
+  const Result<SocketAddress> address = SocketAddress::Parse("127.0.0.1", port);
   UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (::connect(client.get(), address->get(), address->size()) != 0) client.Reset();
   return client;
@@ -174,7 +174,7 @@ GatewayAlone::GatewayAlone(Options options)
       data_port_ = PortOf(listeners.back());
       continue;
     }
-    const auto address = event::SocketAddress::Parse("127.0.0.1", data_port_);
+    const auto address = SocketAddress::Parse("127.0.0.1", data_port_);
     event::ListenOptions shared;
     shared.reuse_port = true;
     Result<UniqueFd> listener = event::ListenOn(*address, shared);

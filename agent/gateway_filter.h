@@ -1,6 +1,7 @@
 // The system calls that a gateway may make once it serves: those of its loop, of sockets that it
 // has or that connect over TCP, and of memory that is never executable. Any other call ends it with
-// SIGSYS. There is none to run, trace or signal a process, to open a file, or to gain a right.
+// SIGSYS, but for a few questions that a C library asks, which are refused (EPERM). There is none
+// to run, trace or signal a process, to open a file, or to gain a right.
 #pragma once
 
 #include "agent/base/result.h"

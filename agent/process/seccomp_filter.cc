@@ -203,17 +203,24 @@ Result<SeccompFilter> SeccompFilter::AllowOnly(const std::vector<std::string>& n
 }
 
 Result<SeccompFilter> SeccompFilter::AllowOnlyMatching(const std::vector<AllowedCall>& calls,
-                                                       bool deny_with_errno) {
-  const Result<Context> context =
-      NewContext(deny_with_errno ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS);
+                                                       bool deny_with_errno,
+                                                       const std::vector<AllowedCall>& refused) {
+  const uint32_t denied = SCMP_ACT_ERRNO(EPERM);
+  const Result<Context> context = NewContext(deny_with_errno ? denied : SCMP_ACT_KILL_PROCESS);
   if (!context) return context.error();
-  for (const AllowedCall& call : calls) {
+  const auto add = [&context](const AllowedCall& call, uint32_t action) {
     std::vector<scmp_arg_cmp> conditions;
     for (const AllowedCall::Match& match : call.matches) {
       conditions.push_back({match.argument, SCMP_CMP_MASKED_EQ, match.mask, match.value});
     }
-    if (auto done = AddRules(*context, {{call.name}, SCMP_ACT_ALLOW, conditions}); !done) {
-      return done.error();
+    return AddRules(*context, {{call.name}, action, conditions});
+  };
+  for (const AllowedCall& call : calls) {
+    if (auto done = add(call, SCMP_ACT_ALLOW); !done) return done.error();
+  }
+  if (!deny_with_errno) {
+    for (const AllowedCall& call : refused) {
+      if (auto done = add(call, denied); !done) return done.error();
     }
   }
   Result<std::vector<sock_filter>> code = Export(*context);

@@ -44,8 +44,10 @@ class SeccompFilter {
     std::string name;
     std::vector<Match> matches = {};
   };
+  // `refused` are denied with EPERM whatever becomes of the others.
   static Result<SeccompFilter> AllowOnlyMatching(const std::vector<AllowedCall>& calls,
-                                                 bool deny_with_errno);
+                                                 bool deny_with_errno,
+                                                 const std::vector<AllowedCall>& refused = {});
   // The default profile's text, for `FromProfile` and for people.
   static std::string_view DefaultProfile();
 

@@ -2,10 +2,10 @@
 // not: "open"), and then tries one thing.
 //
 //   hostile_gateway open|sealed ATTEMPT      in a folder of its own
-//   hostile_gateway list                     "forbidden NAME", "bare NAME", "allowed NAME", …
+//   hostile_gateway list                     "forbidden NAME", "bare NAME", "refused NAME", …
 //
 // Exits with 0 if it could, with 1 if it could not; sealed, it dies of SIGSYS at what is forbidden.
-// "bare" is forbidden too, but not where sanitizers need it.
+// "bare" is forbidden too, but not where sanitizers need it; "refused" fails, and is allowed there.
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <netinet/in.h>
@@ -45,7 +45,7 @@ struct Prey {
 };
 
 struct Attempt {
-  enum class Kind { kForbidden, kBare, kAllowed };
+  enum class Kind { kForbidden, kBare, kRefused, kAllowed };
   Kind kind;
   const char* name;
   bool (*succeeds)(const Prey& prey);
@@ -59,6 +59,7 @@ void* Idle(void*) { return nullptr; }
 
 constexpr auto kForbidden = Attempt::Kind::kForbidden;
 constexpr auto kBare = Attempt::Kind::kBare;
+constexpr auto kRefused = Attempt::Kind::kRefused;
 constexpr auto kAllowed = Attempt::Kind::kAllowed;
 
 constexpr std::array kAttempts{
@@ -141,7 +142,7 @@ constexpr std::array kAttempts{
               how.flags = O_RDWR;
               return ::syscall(SYS_openat2, AT_FDCWD, "file", &how, sizeof how) >= 0;
             }},
-    Attempt{kBare, "open for reading",
+    Attempt{kRefused, "open for reading",
             [](const Prey&) { return ::open("file", O_RDONLY | O_CLOEXEC) >= 0; }},
     Attempt{kForbidden, "unlink", [](const Prey&) { return ::unlink("file") == 0; }},
     Attempt{kForbidden, "rename", [](const Prey&) { return ::rename("file", "other") == 0; }},
@@ -224,7 +225,7 @@ constexpr std::array kAttempts{
 };
 
 int List() {
-  constexpr std::array<const char*, 3> kKinds{"forbidden", "bare", "allowed"};
+  constexpr std::array<const char*, 4> kKinds{"forbidden", "bare", "refused", "allowed"};
   for (const Attempt& attempt : kAttempts) {
     std::printf("%s %s\n", kKinds[static_cast<size_t>(attempt.kind)], attempt.name);
   }

@@ -651,6 +651,7 @@ void Gatekeeper::EndTunnel(Tunneled& one, std::string_view outcome) {
 }
 
 void Gatekeeper::CutAll() {
+  // Before those who have a place leave it: nobody is to begin now.
   while (queued_.first != nullptr) {
     Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping", 1);
   }

@@ -1,5 +1,6 @@
 #include "adapters/proxy.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <string>
@@ -321,8 +322,11 @@ void Proxy::Passage::WriteHead(std::string& out, const http::Request& request,
   if (request.target.starts_with('/') || request.target == "*") {
     out += request.target;
   } else {
-    out += request.path;
-    if (!request.query.empty()) out.append("?").append(request.query);
+    const size_t authority = request.target.find("://") + 3;
+    const std::string_view rest = request.target.substr(
+        std::min(request.target.find_first_of("/?", authority), request.target.size()));
+    if (!rest.starts_with('/')) out += '/';
+    out += rest;
   }
   out.append(" HTTP/1.1\r\nHost: ");
   out.append(request.host.empty() ? std::string_view(proxy_.authority_) : request.host);

@@ -3,12 +3,10 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <ctime>
 #include <string>
 
 #include "agent/base/descriptor_sink.h"
@@ -99,21 +97,6 @@ uint64_t DescriptorLimit() {
   return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
-// Nobody of our user can trace us or read our memory, and there is no way back from here.
-Result<void> Seal(bool unix_sockets) {
-  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  // The C library reads the file of the time zone when it first converts a time, be it to UTC.
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&now, &parts);
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    return Error::FromErrno("PR_SET_NO_NEW_PRIVS", errno);
-  }
-  Result<process::SeccompFilter> filter = GatewayFilter(unix_sockets);
-  if (!filter) return std::move(filter.error());
-  return filter->Install();
-}
-
 Result<void> Serve(std::span<char* const> argv) {
   Result<GatewayService::Parts> parts = TakeOverAll(argv);
   if (!parts) return std::move(parts.error());
@@ -135,7 +118,7 @@ Result<void> Serve(std::span<char* const> argv) {
   if (!service) return std::move(service.error());
   // Some kernels have no seccomp. Serving is worth more than the last of many walls; `status` and
   // the metrics tell.
-  const Result<void> sealed = Seal(unix_sockets);
+  const Result<void> sealed = SealGateway(unix_sockets);
   if (!sealed) Say("goes on without a seccomp filter: " + sealed.error().message());
   (*service)->Run(sealed.ok());
   loop.Run();

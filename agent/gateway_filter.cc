@@ -4,9 +4,13 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <ctime>
+#include <utility>
 #include <vector>
 
 #if defined(__has_feature)
@@ -118,6 +122,20 @@ Result<process::SeccompFilter> GatewayFilter(bool unix_sockets) {
   AddRuntime(calls);
   AddSanitizers(calls);
   return process::SeccompFilter::AllowOnlyMatching(calls, false);
+}
+
+Result<void> SealGateway(bool unix_sockets) {
+  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  // The C library reads the file of the time zone when it first converts a time, be it to UTC.
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    return Error::FromErrno("PR_SET_NO_NEW_PRIVS", errno);
+  }
+  Result<process::SeccompFilter> filter = GatewayFilter(unix_sockets);
+  if (!filter) return std::move(filter.error());
+  return filter->Install();
 }
 
 }  // namespace modal

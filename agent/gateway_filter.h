@@ -12,4 +12,8 @@ namespace modal {
 // `unix_sockets`: it may connect to these as well as over TCP.
 Result<process::SeccompFilter> GatewayFilter(bool unix_sockets);
 
+// Puts this process behind the filter, all threads of it, and there is no way back. Nobody of our
+// user can trace us or read our memory from then on.
+Result<void> SealGateway(bool unix_sockets);
+
 }  // namespace modal

@@ -68,11 +68,18 @@ class Server::Impl final : public event::Acceptor::Owner, public ServerConnectio
   }
 
   bool MakeRoom() override {
-    ServerConnection* connection = ServerConnection::Dispensable(context_);
-    if (connection == nullptr) return false;
-    ++context_.stats.connections_refused;
-    connection->GiveWay();
-    return true;
+    while (ServerConnection* connection = ServerConnection::Dispensable(context_)) {
+      // Many that come at once are taken before any is read: their requests are there already, and
+      // to close on them would reset the connection.
+      if (connection->TakeWaitingRequest()) {
+        if (connection->closed()) return true;
+        continue;
+      }
+      ++context_.stats.connections_refused;
+      connection->GiveWay();
+      return true;
+    }
+    return false;
   }
 
   // Takes no time and no memory: what does not go at once does not go.

@@ -669,6 +669,12 @@ ServerConnection* ServerConnection::Dispensable(ServerContext& context) {
   return entry != nullptr ? static_cast<ServerConnection*>(entry) : nullptr;
 }
 
+bool ServerConnection::TakeWaitingRequest() {
+  if (state_ != State::kIdle || end_of_input_) return false;
+  OnReady({true, false});
+  return state_ != State::kIdle && state_ != State::kHead;
+}
+
 void ServerConnection::GiveWay() {
   if (state_ == State::kLingering) return CloseNow();
   Cut();

@@ -87,6 +87,8 @@ class ServerConnection final : private event::StreamListener, private Deadlines:
   // The connection that can best be spared, if any can: one that lingers, or has waited longest for
   // a request, a head, or (for more than a second) a body.
   static ServerConnection* Dispensable(ServerContext& context);
+  // It waits for a request that may have come meanwhile: looks, and takes it in. False: none has.
+  bool TakeWaitingRequest();
   // Closes at once.
   void GiveWay();
 

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "agent/event/poller.h"
+#include "tests/support/fake_log.h"
 #include "tests/unit/agent/gateway_fixture.h"
 
 namespace modal {
@@ -39,7 +40,7 @@ struct Fixture {
     second_port = PortOf(parts.listeners.back().get());
     parts.most_connections = 10;
     Result<std::unique_ptr<GatewayService>> started =
-        GatewayService::Start(loop, clock, std::move(parts), [this] { closed = true; });
+        GatewayService::Start(loop, clock, log.log, std::move(parts), [this] { closed = true; });
     REQUIRE(started.ok());
     service = *std::move(started);
   }
@@ -79,6 +80,7 @@ struct Fixture {
 
   event::Loop loop;
   event::UvClock clock{loop};
+  FakeLog log;
   ChannelPair channel;
   AgentStatus status = health::NewAgentStatus();
   BoardWriter<AgentStatus> supervisor_board{
@@ -144,7 +146,7 @@ TEST_CASE("a board that its writer never finishes is 503") {
 
 TEST_CASE("the gateway's board follows its counters") {
   Fixture gateway;
-  gateway.service->set_sealed(true);
+  gateway.service->Run(true);
   CHECK(StartsWith(gateway.Get("/livez"), "HTTP/1.1 200"));
   CHECK(StartsWith(gateway.Ask(gateway.port, "nonsense\r\n\r\n"), "HTTP/1.1 400"));
   REQUIRE(RunUntil(gateway.loop, [&] { return gateway.Seen().connections_open == 0; }));
@@ -208,13 +210,34 @@ TEST_CASE("the end of the channel is told") {
 }
 
 TEST_CASE("the most connections leave room for what else needs a descriptor, and are bounded") {
-  CHECK(MostConnections(0, 1) == 1);
-  CHECK(MostConnections(20, 1) == 1);
-  CHECK(MostConnections(64, 1) == 22);
-  CHECK(MostConnections(64, 2) == 20);
-  CHECK(MostConnections(1'024, 1) == 982);
-  CHECK(MostConnections(1'048'576, 1) == 1'024);
-  CHECK(MostConnections(~uint64_t{0}, 1) == 1'024);  // RLIM_INFINITY
+  CHECK(MostConnections(0, 1, 0).admin == 1);
+  CHECK(MostConnections(20, 1, 0).admin == 1);
+  CHECK(MostConnections(64, 1, 0).admin == 22);
+  CHECK(MostConnections(64, 2, 0).admin == 20);
+  CHECK(MostConnections(1'024, 1, 0).admin == 982);
+  CHECK(MostConnections(1'048'576, 1, 0).admin == 1'024);
+  CHECK(MostConnections(~uint64_t{0}, 1, 0).admin == 1'024);  // RLIM_INFINITY
+  CHECK(MostConnections(1'024, 1, 0).data == 0);
+}
+
+TEST_CASE("of two planes the data plane has most connections, each with another one behind it") {
+  for (const uint64_t descriptors : {uint64_t{0}, uint64_t{64}, uint64_t{1'024}, uint64_t{20'000},
+                                     uint64_t{1'048'576}, ~uint64_t{0}}) {
+    for (const size_t listeners : {1, 2, 4}) {
+      INFO(descriptors, " ", listeners);
+      const ConnectionLimits limits = MostConnections(descriptors, 1, listeners);
+      CHECK(limits.admin >= 1);
+      CHECK(limits.admin <= 1'024);
+      CHECK(limits.data >= 1);
+      CHECK(limits.data <= 65'536);
+      if (descriptors < 1'024) continue;
+      CHECK(limits.admin + 2 * limits.data + 26 + 10 * listeners < descriptors);
+      CHECK(limits.data > limits.admin);
+    }
+  }
+  CHECK(MostConnections(1'024, 1, 1).admin == 121);
+  CHECK(MostConnections(1'024, 1, 1).data == 425);
+  CHECK(MostConnections(1'048'576, 1, 4).data == 65'536);
 }
 
 }  // namespace

@@ -238,18 +238,15 @@ Prey MakePrey() {
   const int made = ::open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (::write(made, "text", 4) != 4) ::_exit(2);
   prey.file = ::open("file", O_RDONLY | O_CLOEXEC);
-  int ready[2];
-  if (::pipe2(ready, O_CLOEXEC) != 0) ::_exit(2);
+  // It ends when we do, whoever we are by then: our end of the pipe is closed.
+  int life[2];
+  if (::pipe2(life, O_CLOEXEC) != 0) ::_exit(2);
   prey.victim = ::fork();
-  if (prey.victim == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::write(ready[1], "", 1) != 1) ::_exit(2);
-    while (true) ::pause();
-  }
-  // From now on it ends when we do.
+  if (prey.victim != 0) return prey;
+  ::close(life[1]);
   char byte;
-  if (::read(ready[0], &byte, 1) != 1) ::_exit(2);
-  return prey;
+  while (::read(life[0], &byte, 1) < 0) continue;
+  ::_exit(0);
 }
 
 int Try(bool sealed, std::string_view name) {

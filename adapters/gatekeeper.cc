@@ -283,7 +283,8 @@ void Gatekeeper::AskForPlace(Call& call) {
 }
 
 void Gatekeeper::GiveTurns() {
-  // One that fails at once leaves its place from in here: however many wait, the stack is no deeper.
+  // One that fails at once leaves its place from in here: however many wait, the stack is no
+  // deeper.
   if (giving_turns_) return;
   giving_turns_ = true;
   for (;;) {
@@ -381,7 +382,6 @@ void Gatekeeper::OnCallDeadline(Call& call, size_t kind) {
 void Gatekeeper::NameRequest(Call& call) {
   std::string_view request_id;
   Values trace;
-  std::string_view trace_state;
   for (const http::Header& header : call.request().headers) {
     switch (policy::KindOf(header.name)) {
       case policy::HeaderKind::kXRequestId:

@@ -27,9 +27,8 @@ Result<std::unique_ptr<event::Stream>> ConnectSocket(event::Loop& loop,
 UpstreamPool::UpstreamPool(event::Loop& loop, Clock& clock, const event::Destination& server,
                            const http::ClientOptions& options, policy::TrafficCounters& traffic,
                            Connect connect)
-    : connect_(connect ? std::move(connect) : [&loop](const event::Destination& to) {
-        return ConnectSocket(loop, to);
-      }),
+    : connect_(connect ? std::move(connect)
+                       : [&loop](const event::Destination& to) { return ConnectSocket(loop, to); }),
       server_(server),
       traffic_(traffic),
       context_(clock, options),

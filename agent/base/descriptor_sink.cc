@@ -50,6 +50,10 @@ bool IsForNow(int error) {
          error == ENOBUFS || error == ENOMEM;
 }
 
+uint64_t LinesIn(std::string_view bytes) {
+  return static_cast<uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+}
+
 }  // namespace
 
 DescriptorSink::DescriptorSink(int fd, bool may_open)
@@ -74,7 +78,7 @@ void DescriptorSink::Write(std::string_view line) {
     return;
   }
   if (way_ == Way::kBroken || kept_.size() + line.size() > kMostKept) {
-    ++lost_lines_;
+    lost_lines_ += LinesIn(line);
     return;
   }
   kept_ += line;
@@ -113,7 +117,7 @@ size_t DescriptorSink::TryWrite(std::string_view bytes) {
     } else if (size < 0 && !IsForNow(errno)) {
       // The reader is gone (EPIPE, EIO): nothing that is written will ever be read.
       way_ = Way::kBroken;
-      lost_lines_ += static_cast<uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+      lost_lines_ += LinesIn(bytes);
       return bytes.size();
     } else {
       break;

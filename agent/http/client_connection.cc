@@ -185,6 +185,7 @@ void ClientConnection::Read() {
   connected_ = true;
   answered_ = true;
   restart_wait_ = true;
+  filled_ = result.size == context_.read_buffer.size();
   Consume({context_.read_buffer.data(), result.size});
   // What a server sent before it broke is all there is to come.
   if (broken_ && state_ == State::kBusy) FlushSoon();
@@ -288,7 +289,7 @@ void ClientConnection::OnHead() {
 
 void ClientConnection::OnEnd() {
   const bool reusable = parser_.response().keep_alive && ended_ && out_.empty() && !broken_ &&
-                        input_.empty() && !parser_.response().switches;
+                        input_.empty() && !parser_.response().switches && !HasMore();
   used_ = true;
   longer_ = parser_.response().keep_alive_seconds.value_or(0) >= kLongSeconds;
   ClientUser& user = *std::exchange(user_, nullptr);
@@ -298,6 +299,13 @@ void ClientConnection::OnEnd() {
     Close();
   }
   user.OnAnswerEnd(parser_.trailers());
+}
+
+// Something waits behind the answer that nobody asked for: the next request must not take it for
+// its own. Where the last read took less than it could there was nothing more.
+bool ClientConnection::HasMore() {
+  if (!splices_ && !filled_) return false;
+  return stream_->Read(context_.read_buffer).kind != event::IoResult::Kind::kAgain;
 }
 
 void ClientConnection::Release() {

@@ -161,6 +161,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   void OnBroken();
   void Fail(ClientFailure failure, std::string_view message);
   void Close();
+  bool HasMore();
   void Release();
   void UpdateWaits();
 
@@ -180,6 +181,7 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   bool blocked_ : 1 = false;
   bool silence_ : 1 = false;
   bool body_due_ : 1 = false;  // the head of the answer says that one follows, and none has come
+  bool filled_ : 1 = false;    // the last read took as much as it could
   bool splices_ : 1 = false;   // the user takes the body from the stream itself
   bool restart_wait_ : 1 = false;
   bool longer_ : 1 = false;  // the server keeps idle connections for longer than most

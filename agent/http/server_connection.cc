@@ -576,15 +576,17 @@ void ServerConnection::Refuse(const ParseError& error) {
   if (answer_ == Answer::kNone) {
     const Response response = ErrorResponse(error.status, error.error, error.message);
     const Header type{"Content-Type", response.content_type};
+    const bool to_head =
+        state_ == State::kBody && active_->exchange.request_.method == Method::kHead;
     AnswerHead head;
     head.status = error.status;
     head.headers = {&type, 1};
     head.date = context_.Date();
-    head.framing = BodyFraming::kLength;
+    head.framing = to_head ? BodyFraming::kNone : BodyFraming::kLength;
     head.length = response.body.size();
     head.keep_alive = false;
     AppendHead(out(), head);
-    out() += response.body;
+    if (!to_head) out() += response.body;
   }
   LeaveExchange();
   BeginClosing(true);

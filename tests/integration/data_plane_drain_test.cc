@@ -160,7 +160,7 @@ TEST_CASE("after the grace what is left is cut, and does not look whole") {
   Wire events_server = plane.Accept();
   CHECK(events_server.ReadMessage().whole);
   events_server.Send(kChunked + "1\r\na\r\n");
-  events.ReadTo("a\r\n");
+  events.ReadTo("\r\n\r\n1\r\na\r\n");
   Wire upload = plane.Ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf");
   Wire upload_server = plane.Accept();
   upload_server.ReadTo("half");
@@ -189,6 +189,35 @@ TEST_CASE("after the grace what is left is cut, and does not look whole") {
   CHECK(upload_server.end() == Wire::End::kReset);
   plane.AwaitDrained();
   CHECK_FALSE(plane.HasConnection());
+}
+
+TEST_CASE("several threads are drained when the last of them is") {
+  DataPlane plane([](policy::GatewayConfig& config) { config.threads = 4; });
+  std::vector<Wire> clients;
+  std::vector<Wire> servers;
+  for (int i = 0; i < 12; ++i) {
+    clients.push_back(plane.Ask(Get("/")));
+    servers.push_back(plane.Accept());
+    CHECK(servers.back().ReadMessage().whole);
+    if (i % 2 == 0) servers.back().Send(kChunked);
+  }
+  plane.Enter(Carriage::kDraining);
+  SUBCASE("by themselves") {
+    for (size_t i = 0; i < clients.size(); ++i) {
+      CHECK_FALSE(plane.drained());
+      servers[i].Send(i % 2 == 0 ? "4\r\nlast\r\n0\r\n\r\n" : Answer(200, "last"));
+      CHECK(clients[i].ReadMessage().body == "last");
+    }
+  }
+  SUBCASE("by force") {
+    CHECK_FALSE(plane.drained());
+    plane.Enter(Carriage::kCutting);
+    for (size_t i = 0; i < clients.size(); ++i) {
+      CHECK_FALSE(clients[i].ReadToEnd().ends_with("0\r\n\r\n"));
+      servers[i].ReadToEnd();
+    }
+  }
+  plane.AwaitDrained();
 }
 
 TEST_CASE("an answer that a slow client still takes is in flight, and is cut in the end") {
@@ -274,6 +303,13 @@ struct WebSocket {
     server.Send(Frame(false, kText, "down"));
     CHECK(client.Read(6) == Frame(false, kText, "down"));
   }
+  // Both see the end, and go.
+  void End() {
+    for (Wire* wire : {&client, &server}) {
+      wire->ReadToEnd();
+      wire->Close();
+    }
+  }
   DataPlane plane;
   Wire client;
   Wire server;
@@ -291,8 +327,7 @@ TEST_CASE("a WebSocket passes both ways, pings too, and ends when both have clos
   CHECK(ReadClose(socket.server) == 1000);
   socket.server.Send(Frame(false, kClose, "\x03\xe8"));
   CHECK(ReadClose(socket.client) == 1000);
-  socket.client.ReadToEnd();
-  socket.server.ReadToEnd();
+  socket.End();
   socket.plane.Await([](const auto& traffic) {
     return traffic.websockets == 0 && traffic.in_flight == 0 && traffic.upstream_connections == 0;
   });
@@ -354,8 +389,7 @@ TEST_CASE("a message that is too large is 1009 to both sides, over its fragments
   CHECK(ReadClose(socket.server) == 1009);
   socket.client.Send(Frame(true, kClose, "\x03\xf1"));
   socket.server.Send(Frame(false, kClose, "\x03\xf1"));
-  socket.client.ReadToEnd();
-  socket.server.ReadToEnd();
+  socket.End();
   socket.plane.Await([](const auto& traffic) {
     return traffic.websockets == 0 &&
            traffic.refused[static_cast<size_t>(policy::Refusal::kMessageTooLarge)] == 1;
@@ -375,6 +409,7 @@ TEST_CASE("a WebSocket lives through the grace, and is closed with 1001 at its e
     socket.server.Send(Frame(false, kClose, "\x03\xe8"));
     CHECK(ReadClose(socket.client) == 1000);
     CHECK(ReadClose(socket.server) == 1000);
+    socket.End();
   }
   SUBCASE("both answer") {
     socket.plane.Enter(Carriage::kCutting);
@@ -382,6 +417,7 @@ TEST_CASE("a WebSocket lives through the grace, and is closed with 1001 at its e
     CHECK(ReadClose(socket.server) == 1001);
     socket.client.Send(Frame(true, kClose, "\x03\xe9"));
     socket.server.Send(Frame(false, kClose, "\x03\xe9"));
+    socket.End();
   }
   SUBCASE("nobody answers") {
     socket.plane.Enter(Carriage::kCutting);
@@ -396,8 +432,6 @@ TEST_CASE("a WebSocket lives through the grace, and is closed with 1001 at its e
     socket.plane.Enter(Carriage::kCutting);
   }
   socket.plane.AwaitDrained();
-  socket.client.ReadToEnd();
-  socket.server.ReadToEnd();
 }
 
 TEST_CASE("one end that breaks is told to the other") {

@@ -242,6 +242,29 @@ TEST_CASE("beyond the places some wait, in their order, and the others are refus
   }
 }
 
+TEST_CASE("places are counted over all threads, and each who waits gets one") {
+  constexpr size_t kClients = 24;
+  DataPlane plane([](GatewayConfig& config) {
+    config.threads = 4;
+    config.max_concurrency = 2;
+  });
+  std::vector<Wire> clients;
+  for (size_t i = 0; i < kClients; ++i) clients.push_back(plane.Ask(Get("/")));
+  plane.Await([](const auto& traffic) { return traffic.queued == kClients - 2; });
+  Wire before = plane.Accept();
+  for (size_t i = 1; i < kClients; ++i) {
+    Wire server = plane.Accept();
+    CHECK_FALSE(plane.HasConnection());
+    CHECK(before.ReadMessage().whole);
+    before.Send(Answer(200, "", "Connection: close\r\n"));
+    before.ReadToEnd();
+    before = std::move(server);
+  }
+  CHECK(before.ReadMessage().whole);
+  before.Send(Answer(200, ""));
+  for (Wire& client : clients) CHECK(client.ReadMessage().status() == 200);
+}
+
 TEST_CASE("a place that does not become free in time is 503") {
   DataPlane plane([](GatewayConfig& config) {
     config.max_concurrency = 1;

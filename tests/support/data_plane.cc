@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -285,6 +287,14 @@ size_t DataPlane::SendUntilFull(Wire& wire, size_t most) {
   }
   return sent;
 }
+
+Stopped::Stopped(const GatewayAlone& gateway) : pid_(gateway.pid()) {
+  ::kill(pid_, SIGSTOP);
+  siginfo_t info{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED) == 0);
+}
+
+Stopped::~Stopped() { ::kill(pid_, SIGCONT); }
 
 std::string Get(std::string_view target, std::string_view lines) {
   return Concat("GET ", target, " HTTP/1.1\r\nHost: x\r\n", lines, "\r\n");

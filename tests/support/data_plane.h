@@ -134,6 +134,18 @@ class DataPlane {
   uint32_t last_probe_ = 0;
 };
 
+// While it lives the gateway does nothing; what happens meanwhile comes to it all at once.
+class Stopped {
+ public:
+  explicit Stopped(const GatewayAlone& gateway);
+  ~Stopped();
+  Stopped(const Stopped&) = delete;
+  Stopped& operator=(const Stopped&) = delete;
+
+ private:
+  const pid_t pid_;
+};
+
 // "GET TARGET HTTP/1.1" with a Host and these lines ("Name: value\r\n" each).
 std::string Get(std::string_view target, std::string_view lines = {});
 std::string Post(std::string_view target, std::string_view body, std::string_view lines = {});

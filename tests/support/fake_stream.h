@@ -57,6 +57,7 @@ class FakePeer {
   bool reset() const { return reset_; }
   bool spun() const { return spun_; }
   size_t unread() const { return to_read_.size(); }
+  size_t calls() const { return calls_; }  // of the stream, so far
   bool waits_to_read() const { return wait_.readable; }
   bool waits_to_write() const { return wait_.writable; }
 

@@ -16,6 +16,7 @@
 #include <fstream>
 #include <utility>
 
+#include "agent/base/socket_address.h"
 #include "agent/base/strings.h"
 #include "agent/event/listener.h"
 

@@ -79,9 +79,7 @@ class GatekeeperFixture : public http::ServerConnection::Owner {
     gatekeeper.set_adapter(adapter);
     gatekeeper.SetMode(adapters::Mode::kServing);
   }
-  ~GatekeeperFixture() override {
-    for (size_t i = 0; i < clients.size(); ++i) clients[i]->connection.reset();
-  }
+  ~GatekeeperFixture() override { CloseAll(); }
 
   struct Client {
     FakePeer peer;
@@ -107,19 +105,29 @@ class GatekeeperFixture : public http::ServerConnection::Owner {
     return Ask("GET " + target + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n");
   }
 
-  void Run() {
-    for (bool again = true; again;) {
-      again = false;
-      for (const auto& client : clients) {
-        client->peer.Run();
-        if (!std::exchange(client->scheduled, false)) continue;
-        again = true;
-        client->connection->OnTurn();
-        if (client->connection->closed() && !client->connection->scheduled()) {
-          client->connection.reset();
-        }
+  // Until nothing happens any more without time passing.
+  virtual void Run() {
+    while (RunClients()) {
+    }
+  }
+  // True: something has happened.
+  bool RunClients() {
+    bool happened = false;
+    for (const auto& client : clients) {
+      const size_t calls = client->peer.calls();
+      client->peer.Run();
+      happened = happened || client->peer.calls() != calls;
+      if (!std::exchange(client->scheduled, false)) continue;
+      happened = true;
+      client->connection->OnTurn();
+      if (client->connection->closed() && !client->connection->scheduled()) {
+        client->connection.reset();
       }
     }
+    return happened;
+  }
+  void CloseAll() {
+    for (const auto& client : clients) client->connection.reset();
   }
   void Advance(Milliseconds by) {
     clock.Advance(by);

@@ -176,3 +176,33 @@ TEST_CASE("a stream may be closed or destroyed from its callback, and is silent 
     c.stream->Reset();
   }
 }
+
+TEST_CASE("several pieces are written one after the other, as far as there is room") {
+  Connected c;
+  std::array<std::string_view, 4> pieces{"one ", "", "two ", "three"};
+  const IoResult result = c.stream->Write(pieces);
+  CHECK(result.kind == IoResult::Kind::kDone);
+  CHECK(result.size == 13);
+  test::RunUntil(c.loop, [&] { return c.client.received().size() == 13; });
+  CHECK(c.client.received() == "one two three");
+  // Until it is full, in the middle of a piece or between two.
+  const std::string large(1'000'000, 'x');
+  const std::string tail = "tail";
+  pieces = {large, tail, large, tail};
+  size_t sent = 0;
+  IoResult last = c.stream->Write(pieces);
+  while (last.kind == IoResult::Kind::kDone) {
+    sent += last.size;
+    last = c.stream->Write(pieces);
+  }
+  CHECK(last.kind == IoResult::Kind::kAgain);
+  CHECK(last.size == 0);
+  test::RunUntil(c.loop, [&] { return c.client.received().size() == 13 + sent; });
+  // A broken connection is an error.
+  c.client.Break();
+  do {
+    last = c.stream->Write(pieces);
+    ::sched_yield();
+  } while (last.kind != IoResult::Kind::kError);
+  CHECK((last.error == EPIPE || last.error == ECONNRESET));
+}

@@ -141,3 +141,59 @@ TEST_CASE("a deadline may change any other") {
   deadlines.Clear(a);
   CHECK(clock.pending() == 0);
 }
+
+TEST_CASE("a duration may change, for those who wait already too") {
+  test::FakeClock clock;
+  std::string log;
+  http::Deadlines deadlines(clock, {10s, 0s});
+  Waiter a(log, "a"), b(log, "b");
+  deadlines.Set(a, 0);
+  clock.Advance(1s);
+  deadlines.Set(b, 0);
+  clock.Advance(1s);
+  SUBCASE("longer") {
+    deadlines.SetDuration(0, 20s);
+    clock.Advance(17999ms);
+    CHECK(log == "");
+    clock.Advance(1ms);
+    CHECK(log == "a0 ");
+    clock.Advance(1s);
+    CHECK(log == "a0 b0 ");
+  }
+  SUBCASE("shorter") {
+    deadlines.SetDuration(0, 3s);
+    clock.Advance(1s);
+    CHECK(log == "a0 ");
+    clock.Advance(1s);
+    CHECK(log == "a0 b0 ");
+  }
+  SUBCASE("so short that it is over") {
+    deadlines.SetDuration(0, 1500ms);
+    clock.Advance(0ms);
+    CHECK(log == "a0 ");
+    clock.Advance(500ms);
+    CHECK(log == "a0 b0 ");
+  }
+  SUBCASE("never, and again") {
+    deadlines.SetDuration(0, 0s);
+    CHECK(clock.pending() == 0);
+    clock.Advance(1h);
+    CHECK(log == "");
+    deadlines.Clear(a);
+    deadlines.SetDuration(0, 1s);
+    clock.Advance(0ms);
+    CHECK(log == "b0 ");
+  }
+  SUBCASE("from never") {
+    deadlines.Set(a, 1);
+    deadlines.Set(b, 1);
+    CHECK(clock.pending() == 0);
+    deadlines.SetDuration(1, 5s);
+    CHECK(clock.pending() == 1);
+    clock.Advance(5s);
+    CHECK(log == "a1 b1 ");
+  }
+  deadlines.Clear(a);
+  deadlines.Clear(b);
+  CHECK(clock.pending() == 0);
+}

@@ -1,8 +1,10 @@
 #include "agent/http/exchange.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -385,4 +387,303 @@ TEST_CASE("an exchange may be answered from within any callback") {
   script.on_end = [](http::Exchange& exchange) { exchange.End(); };
   CHECK(server.Ask(chunked + chunked) ==
         kChunkedHead + "2\r\nhi\r\n0\r\n\r\n" + kChunkedHead + "2\r\nhi\r\n0\r\n\r\n");
+}
+
+TEST_CASE("ready header lines go out as they are, after the headers") {
+  Script script;
+  ServerFixture server(script);
+  server.Ask(kGet);
+  const http::Header type{"Content-Type", "text/plain"};
+  script.current->Begin({.status = 299,
+                         .reason = "Odd",
+                         .headers = {&type, 1},
+                         .lines = "X-A: b\r\nDate: then\r\n",
+                         .has_date = true,
+                         .content_length = 0});
+  script.current->End();
+  server.Run();
+  CHECK(server.peer->received() ==
+        "HTTP/1.1 299 Odd\r\nContent-Type: text/plain\r\nX-A: b\r\nDate: then\r\n"
+        "Content-Length: 0\r\n\r\n");
+}
+
+TEST_CASE("what is corked goes out together, and not later than the end") {
+  Script script;
+  ServerFixture server(script);
+  server.Ask(kGet);
+  http::Exchange& exchange = *script.current;
+  exchange.Begin({});
+  exchange.Cork();
+  exchange.Write("a");
+  exchange.Write("b");
+  server.Run();
+  CHECK(server.Answer() == "");
+  SUBCASE("uncorked") {
+    exchange.Uncork();
+    CHECK(server.Answer() == kChunkedHead + "1\r\na\r\n1\r\nb\r\n");
+    exchange.Write("c");
+    CHECK(server.Answer() == "1\r\nc\r\n");
+    exchange.Cork();
+    exchange.Write("d");
+    CHECK(server.Answer() == "");
+    exchange.End();
+    CHECK(server.Answer() == "1\r\nd\r\n0\r\n\r\n");
+  }
+  SUBCASE("ended") {
+    exchange.End();
+    CHECK(server.Answer() == kChunkedHead + "1\r\na\r\n1\r\nb\r\n0\r\n\r\n");
+    // The next answer is not corked.
+    server.Ask(kGet);
+    script.current->Begin({});
+    script.current->Write("c");
+    CHECK(server.Answer() == kChunkedHead + "1\r\nc\r\n");
+  }
+  SUBCASE("more than is kept waiting") {
+    std::string all = kChunkedHead + "1\r\na\r\n1\r\nb\r\n";
+    for (int i = 0; i < 40; ++i) {
+      exchange.Write(std::string(2000, 'x'));
+      all += "7d0\r\n" + std::string(2000, 'x') + "\r\n";
+    }
+    const std::string answer = server.Answer();
+    CHECK(answer.size() > 60'000);
+    CHECK(all.starts_with(answer));
+  }
+  SUBCASE("aborted: nothing of it") {
+    exchange.Abort();
+    server.Run();
+    CHECK(server.Answer() == "");
+    CHECK(server.peer->reset());
+  }
+}
+
+TEST_CASE("a connection that was switched is the handler's, with all that is unread and unsent") {
+  Script script;
+  ServerFixture server(script);
+  SUBCASE("at once") {
+    server.Ask(kGet + "more");
+    http::DetachedConnection detached = script.current->SwitchProtocols("Upgrade: x\r\n");
+    server.Run();
+    CHECK(detached.unread == "more");
+    CHECK(detached.unsent == "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
+    CHECK_FALSE(server.connection);
+    CHECK_FALSE(server.peer->closed());
+    CHECK(server.context.stats.connections_open == 0);
+    CHECK(server.context.stats.connections_busy == 0);
+    CHECK(server.clock.pending() == 0);
+    CHECK(script.TakeLog() == "head end ");  // it knows
+  }
+  SUBCASE("with an earlier answer that is still on its way") {
+    server.peer->TakeOnly(0);
+    server.Ask(kGet);
+    script.current->Send({200, "text/plain", "first"});
+    server.Ask(kGet);
+    http::DetachedConnection detached = script.current->SwitchProtocols("");
+    CHECK(detached.unsent.starts_with("HTTP/1.1 200 OK\r\n"));
+    CHECK(
+        detached.unsent.ends_with("first"
+                                  "HTTP/1.1 101 Switching Protocols\r\n\r\n"));
+  }
+  SUBCASE("not when it has just been cut") {
+    server.Ask(kGet);
+    server.peer->Break();
+    const http::Header link{"Link", "</a>"};
+    script.current->Inform(103, {&link, 1});
+    CHECK_FALSE(script.current->SwitchProtocols("").stream);
+    server.Run();
+    CHECK(server.context.stats.connections_open == 0);
+  }
+}
+
+TEST_CASE("a connection is busy from the head of a request until its answer is out") {
+  Script script;
+  ServerFixture server(script);
+  const auto busy = [&] { return server.context.stats.connections_busy; };
+  CHECK(busy() == 0);
+  server.Ask("GET / HTTP");
+  CHECK(busy() == 0);
+  server.Ask(kGet.substr(10));
+  CHECK(busy() == 1);
+  server.peer->TakeOnly(10);
+  script.current->Send({200, "text/plain", "hello"});
+  server.Run();
+  CHECK(busy() == 1);
+  server.peer->TakeOnly(10'000);
+  server.Run();
+  CHECK(busy() == 0);
+  server.Ask(kGet);
+  CHECK(busy() == 1);
+  server.peer->Break();
+  server.Run();
+  CHECK(busy() == 0);
+}
+
+TEST_CASE("a refusal reaches a client that takes slowly, and then the connection ends") {
+  Script script;
+  ServerFixture server(script);
+  server.peer->TakeOnly(20);
+  server.Ask(kPost);
+  script.current->Send({413, "text/plain", "no"});
+  server.Run();
+  CHECK_FALSE(server.peer->at_end());
+  server.peer->TakeOnly(10'000);
+  server.Run();
+  CHECK(server.peer->received().ends_with("Connection: close\r\n\r\nno"));
+  CHECK(server.peer->at_end());
+  CHECK_FALSE(server.peer->reset());
+}
+
+namespace {
+
+// Takes bodies through a pipe.
+class Splicer : public Script {
+ public:
+  Splicer() {
+    on_body = [](http::Exchange& exchange, std::string_view) { exchange.SpliceBody(); };
+  }
+  void OnBodyReadable(http::Exchange& exchange) override {
+    const event::IoResult result = exchange.ReadBodyInto(*pipe);
+    if (result.kind == event::IoResult::Kind::kDone) log += "piped ";
+    if (holds) exchange.PauseBody();
+    if (!holds) Empty();
+  }
+  std::string Empty() {
+    while (!pipe->empty()) {
+      char buffer[4096];
+      const ssize_t size = ::read(pipe->read_end(), buffer, sizeof buffer);
+      REQUIRE(size > 0);
+      pipe->Count(-size);
+      passed.append(buffer, static_cast<size_t>(size));
+    }
+    return passed;
+  }
+  void Fill(const std::string& text) {
+    REQUIRE(::write(pipe->write_end(), text.data(), text.size()) ==
+            static_cast<ssize_t>(text.size()));
+    pipe->Count(static_cast<ptrdiff_t>(text.size()));
+  }
+
+  std::unique_ptr<event::Pipe> pipe = *event::Pipe::Open();
+  bool holds = false;
+  std::string passed;
+};
+
+}  // namespace
+
+TEST_CASE("a body of known length can pass through a pipe, and ends where it ends") {
+  Splicer script;
+  ServerFixture server(script);
+  server.Ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nh");
+  CHECK(script.TakeLog() == "head body:h ");
+  SUBCASE("with the next request behind it") {
+    server.Ask("ello world" + kGet);
+    CHECK(script.TakeLog() == "piped end ");
+    CHECK(script.passed == "ello world");
+    script.current->Send({200, "text/plain", "ok"});
+    server.Run();
+    CHECK(script.TakeLog() == "head end ");
+  }
+  SUBCASE("held back, with the next request, and the end of the connection, behind it") {
+    script.holds = true;
+    server.Ask("ello world" + kGet);
+    CHECK(script.TakeLog() == "piped ");
+    server.peer->ShutdownWrite();
+    CHECK(script.Empty() == "ello world");
+    script.current->ResumeBody();
+    // What follows may be seen before the connection has its turn.
+    server.Run();
+    CHECK(script.TakeLog() == "end ");
+    script.current->Send({200, "text/plain", "ok"});
+    server.Run();
+    CHECK(script.TakeLog() == "head end ");
+  }
+  SUBCASE("a client that ends too early is gone") {
+    server.Ask("ello");
+    server.peer->ShutdownWrite();
+    server.Run();
+    CHECK(script.TakeLog() == "piped gone ");
+  }
+  SUBCASE("a client that breaks is gone") {
+    server.peer->Break();
+    server.Run();
+    CHECK(script.TakeLog() == "gone ");
+  }
+  SUBCASE("where pipes do not work it comes in the usual way") {
+    server.peer->RefusePipes();
+    script.on_body = nullptr;
+    server.Ask("ello world");
+    CHECK(script.TakeLog() == "body:ello world end ");
+  }
+  SUBCASE("a client that stops is refused") {
+    server.Advance(1h);
+    CHECK(script.TakeLog() == "gone ");
+    CHECK(server.Answer().starts_with("HTTP/1.1 408 "));
+  }
+}
+
+TEST_CASE("a chunked body, or one of which something has been read, does not pass through a pipe") {
+  Script script;
+  ServerFixture server(script);
+  bool spliced = true;
+  script.on_body = [&](http::Exchange& exchange, std::string_view) {
+    spliced = exchange.SpliceBody();
+  };
+  SUBCASE("chunked") {
+    server.Ask("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+  }
+  SUBCASE("all of it has been read") { server.Ask(kPost + "hello"); }
+  CHECK_FALSE(spliced);
+}
+
+TEST_CASE("an answer of known length can be written from a pipe") {
+  Splicer script;
+  ServerFixture server(script);
+  server.Ask(kGet);
+  http::Exchange& exchange = *script.current;
+  CHECK(exchange.room_to_splice() == 0);
+  SUBCASE("after the head and the first piece have gone out") {
+    exchange.Begin({.content_length = 11});
+    CHECK(exchange.room_to_splice() == 0);  // the head waits
+    exchange.Write("h");
+    CHECK(exchange.room_to_splice() == 10);
+    server.peer->TakeOnly(4);
+    server.Answer();
+    script.Fill("ello world");
+    exchange.WriteFrom(*script.pipe);
+    CHECK(server.Answer() == "ello");
+    CHECK(exchange.room_to_splice() == 6);
+    script.on_drained = [&](http::Exchange& same) { same.WriteFrom(*script.pipe); };
+    server.Run();
+    CHECK(script.TakeLog() == "head end ");
+    server.peer->TakeOnly(1000);
+    server.Run();
+    CHECK(script.TakeLog() == "drained ");
+    CHECK(server.Answer() == " world");
+    exchange.End();
+    server.Run();
+    CHECK_FALSE(server.peer->at_end());
+  }
+  SUBCASE("less than was announced never looks whole") {
+    exchange.Begin({.content_length = 11});
+    exchange.Write("h");
+    script.Fill("ello");
+    exchange.WriteFrom(*script.pipe);
+    exchange.End();
+    server.Run();
+    CHECK(server.peer->reset());
+  }
+  SUBCASE("not in chunks") {
+    exchange.Begin({});
+    exchange.Write("h");
+    CHECK(exchange.room_to_splice() == 0);
+  }
+  SUBCASE("not to a client that is gone") {
+    exchange.Begin({.content_length = 11});
+    exchange.Write("h");
+    server.peer->Break();
+    script.Fill("ello world");
+    exchange.WriteFrom(*script.pipe);
+    CHECK(exchange.room_to_splice() == 0);
+    server.Run();
+    CHECK(script.TakeLog() == "head end gone ");
+  }
 }

@@ -118,8 +118,7 @@ TEST_CASE("a stream that takes little at a time gets all, and what has gone is n
     f.out.OnWritable();
     CHECK(f.out.Flush(*f.stream));
     most = std::max(most, f.out.held() - f.out.size());
-    CHECK(f.peer.received() ==
-          all.substr(0, all.size() - f.out.size()));
+    CHECK(f.peer.received() == all.substr(0, all.size() - f.out.size()));
   }
   CHECK(most <= 64 * 1024);
   f.peer.TakeOnly(kAll);

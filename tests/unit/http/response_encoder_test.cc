@@ -18,13 +18,25 @@ std::string Head(const http::AnswerHead& head) {
 
 TEST_CASE("a head has its status, headers, framing, date and connection") {
   const std::array headers{http::Header{"A", "b"}, http::Header{"C", ""}};
-  CHECK(Head({200, headers, "today", http::BodyFraming::kLength, 5, true, false}) ==
+  CHECK(Head({.headers = headers,
+              .date = "today",
+              .framing = http::BodyFraming::kLength,
+              .length = 5}) ==
         "HTTP/1.1 200 OK\r\nA: b\r\nC: \r\nContent-Length: 5\r\nDate: today\r\n\r\n");
-  CHECK(Head({503, {}, "", http::BodyFraming::kChunked, {}, false, false}) ==
+  CHECK(Head({.status = 503, .framing = http::BodyFraming::kChunked, .keep_alive = false}) ==
         "HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n"
         "Connection: close\r\n\r\n");
-  CHECK(Head({599, {}, "", http::BodyFraming::kLength, 0, true, true}) ==
+  CHECK(Head({.status = 599,
+              .framing = http::BodyFraming::kLength,
+              .length = 0,
+              .http_1_0 = true}) ==
         "HTTP/1.1 599 \r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n");
+}
+
+TEST_CASE("ready lines come after the headers, and a reason may be given") {
+  const std::array headers{http::Header{"A", "b"}};
+  CHECK(Head({.reason = "Fine", .headers = headers, .lines = "C: d\r\nE: f\r\n"}) ==
+        "HTTP/1.1 200 Fine\r\nA: b\r\nC: d\r\nE: f\r\n\r\n");
 }
 
 TEST_CASE("a header that would split the answer, or is worked out here, is left out") {
@@ -39,7 +51,7 @@ TEST_CASE("a header that would split the answer, or is worked out here, is left 
                            http::Header{"Connection", "x"},
                            http::Header{"Date", "never"},
                            http::Header{"Good", "\xc3\xa4"}};
-  CHECK(Head({200, headers, "", http::BodyFraming::kLength, 0, true, false}) ==
+  CHECK(Head({.headers = headers, .framing = http::BodyFraming::kLength, .length = 0}) ==
         "HTTP/1.1 200 OK\r\nGood: \xc3\xa4\r\nContent-Length: 0\r\n\r\n");
   std::string out;
   http::AppendInterimHead(out, 103, headers);

@@ -401,6 +401,20 @@ TEST_CASE("a body that stops coming is answered 408, one that goes on is not") {
   SUBCASE("it goes on") { CHECK(server.Ask("x") == Ok("POST /p " + std::string(20, 'x'))); }
 }
 
+TEST_CASE("a refusal of a HEAD has no body either") {
+  http::ServerOptions options;
+  options.body_timeout = 10s;
+  ServerFixture server(Echo, options);
+  server.Ask("HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+  SUBCASE("408") { server.Advance(10s); }
+  SUBCASE("400") { server.peer->Send("x\r\n"); }
+  server.Run();
+  const std::string answer = server.Answer();
+  CHECK(answer.starts_with("HTTP/1.1 40"));
+  CHECK(answer.ends_with("\r\n\r\n"));
+  CHECK(answer.find("Content-Length: 0\r\n") == std::string::npos);
+}
+
 TEST_CASE("idle connections are closed in silence") {
   ServerFixture server(Echo);
   SUBCASE("that never sent anything") {}

@@ -239,10 +239,15 @@ Prey MakePrey() {
   const int made = ::open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (::write(made, "text", 4) != 4) ::_exit(2);
   prey.file = ::open("file", O_RDONLY | O_CLOEXEC);
+  // It ends when we do, whoever we are by then: our end of the pipe is closed.
+  int life[2];
+  if (::pipe2(life, O_CLOEXEC) != 0) ::_exit(2);
   prey.victim = ::fork();
   if (prey.victim != 0) return prey;
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  while (true) ::pause();
+  ::close(life[1]);
+  char byte;
+  while (::read(life[0], &byte, 1) < 0) continue;
+  ::_exit(0);
 }
 
 int Try(bool sealed, std::string_view name) {

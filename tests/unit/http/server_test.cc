@@ -130,6 +130,29 @@ TEST_CASE("at the limit of connections, with all of them busy, a new one is told
   busy.clear();
 }
 
+TEST_CASE("many that come at once with their requests: nobody is closed on unread") {
+  http::ServerOptions options;
+  options.max_connections = 2;
+  std::vector<http::Responder> busy;
+  Listening listening(options, [&](const http::Request&, http::Responder responder) {
+    busy.push_back(std::move(responder));
+  });
+  // All of them wait to be accepted, and none has been read, when the server first looks.
+  std::vector<TcpClient> clients;
+  for (int i = 0; i < 10; ++i) clients.emplace_back(listening.address).Send(kGet);
+  size_t refused = 0;
+  listening.Until([&] {
+    refused = 0;
+    for (TcpClient& client : clients) refused += client.at_end() ? 1 : 0;
+    return busy.size() + refused == clients.size();
+  });
+  CHECK(busy.size() == 2);
+  for (TcpClient& client : clients) {
+    if (client.at_end()) CHECK(client.received().starts_with("HTTP/1.1 503 "));
+  }
+  busy.clear();
+}
+
 TEST_CASE("thousands of idle, half-open and garbage connections leave a server serving") {
   http::ServerOptions options;
   options.max_connections = 50;

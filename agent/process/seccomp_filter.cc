@@ -39,6 +39,13 @@ Error LibraryError(std::string_view what, int negative_errno) {
 Result<Context> NewContext(uint32_t default_action) {
   Context context(::seccomp_init(default_action));
   if (!context) return Error("seccomp_init failed");
+  // A call through the interface of another architecture (x32, i386) ends the process, too: the
+  // library's default ends the thread that makes it, and leaves the others alone with its locks.
+  if (const int failed =
+          ::seccomp_attr_set(context.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+      failed != 0) {
+    return LibraryError("set the action for other architectures", failed);
+  }
   return context;
 }
 

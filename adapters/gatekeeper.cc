@@ -182,6 +182,10 @@ void Gatekeeper::SetPolicy(std::shared_ptr<const PolicySet> policy) {
   deadlines_->SetDuration(kTotal, Milliseconds(config.request_timeout_ms));
   tunnel_context_.max_message = MaxMessage(config);
   parts_.log.Configure(config);
+  // Without a time to wait, nobody waits.
+  while (config.hold_ms == 0 && held_.first != nullptr) {
+    Refuse(*held_.first, 503, Refusal::kNotReady, "the server is not ready yet", 1);
+  }
 }
 
 void Gatekeeper::SetMode(Mode mode) {
@@ -586,8 +590,10 @@ void Gatekeeper::CallSwitch(Call& call, std::string_view lines, http::DetachedCo
   call.status_ = 101;
   deadlines_->Clear(call);  // --request-timeout is about requests, and this is none any more
   SetStage(call, Call::Stage::kTunnel);
-  // Cut a moment ago, on the way of an interim answer.
-  if (!client.stream) {
+  // Cut a moment ago, on the way of an interim answer; or the server has switched before it had
+  // read the request.
+  if (!client.stream || !server.unsent.empty()) {
+    if (client.stream) client.stream->Reset();
     server.stream->Reset();
     return EndTunnel(*one, "client_gone");
   }

@@ -87,7 +87,7 @@ class Proxy::Passage final : public http::ClientUser {
   explicit Passage(Proxy& proxy) : proxy_(proxy) {}
 
   // False: it has failed, and this passage may be another call's by now.
-  bool Start(Call& call, bool fresh) {
+  bool Start(Call& call, bool again) {
     call_ = &call;
     const http::Request& request = call.request();
     const ConnectionOptions options(request.headers);
@@ -95,7 +95,10 @@ class Proxy::Passage final : public http::ClientUser {
       Fail(400, Refusal::kBadRequest, "the request's Connection header is too long");
       return false;
     }
-    Result<http::ClientConnection*> connection = proxy_.pool_.Acquire(fresh);
+    Result<http::ClientConnection*> connection =
+        proxy_.pool_.Acquire(again                          ? UpstreamPool::Wanted::kNew
+                             : IsIdempotent(request.method) ? UpstreamPool::Wanted::kAny
+                                                            : UpstreamPool::Wanted::kAlive);
     if (!connection) {
       Fail(502, Refusal::kUpstreamConnect,
            "the server cannot be reached: " + connection.error().message());

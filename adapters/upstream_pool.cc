@@ -36,9 +36,13 @@ UpstreamPool::UpstreamPool(event::Loop& loop, Clock& clock, const event::Destina
 
 UpstreamPool::~UpstreamPool() = default;
 
-Result<http::ClientConnection*> UpstreamPool::Acquire(bool fresh) {
-  if (!fresh && !idle_.empty()) {
+Result<http::ClientConnection*> UpstreamPool::Acquire(Wanted wanted) {
+  while (wanted != Wanted::kNew && !idle_.empty()) {
     http::ClientConnection* connection = idle_.back();
+    if (wanted == Wanted::kAlive && !connection->LooksAlive()) {
+      connection->CloseIdle();
+      continue;
+    }
     idle_.pop_back();
     traffic_.upstream_idle.Subtract(1);
     return connection;

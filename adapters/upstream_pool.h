@@ -33,9 +33,15 @@ class UpstreamPool final : public http::ClientConnection::Owner {
                Connect connect = {});
   ~UpstreamPool() override;
 
-  // An idle one, or a new one that is connecting; `fresh` to have a new one in any case. An Error
-  // says why there is none ("connect: Connection refused").
-  Result<http::ClientConnection*> Acquire(bool fresh);
+  // What Acquire() may give.
+  enum class Wanted {
+    kAny,
+    kAlive,  // if it is an idle one, one that the server had not closed a moment ago
+    kNew,
+  };
+  // An idle one, or a new one that is connecting. An Error says why there is none ("connect:
+  // Connection refused").
+  Result<http::ClientConnection*> Acquire(Wanted wanted);
 
   // New connections go there; those to another server are not used again.
   void SetServer(const event::Destination& server);

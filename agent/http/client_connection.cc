@@ -308,6 +308,10 @@ bool ClientConnection::HasMore() {
   return stream_->Read(context_.read_buffer).kind != event::IoResult::Kind::kAgain;
 }
 
+bool ClientConnection::LooksAlive() {
+  return stream_->Read(context_.read_buffer).kind == event::IoResult::Kind::kAgain;
+}
+
 void ClientConnection::Release() {
   state_ = State::kIdle;
   restart_wait_ = true;

@@ -137,6 +137,9 @@ class ClientConnection final : private event::StreamListener, private Deadlines:
   void OnTurn();
   bool idle() const { return state_ == State::kIdle; }
   bool closed() const { return state_ == State::kClosed; }
+  // Looks whether the server has closed this idle connection, or sent what nobody asked for, since
+  // the loop last looked. For requests that cannot be sent twice.
+  bool LooksAlive();
   // Closes an idle connection.
   void CloseIdle();
 

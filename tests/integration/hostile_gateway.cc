@@ -242,12 +242,23 @@ Prey MakePrey() {
   // It ends when we do, whoever we are by then: our end of the pipe is closed.
   int life[2];
   if (::pipe2(life, O_CLOEXEC) != 0) ::_exit(2);
+  int ready[2];
+  if (::pipe2(ready, O_CLOEXEC) != 0) ::_exit(2);
   prey.victim = ::fork();
-  if (prey.victim != 0) return prey;
-  ::close(life[1]);
+  if (prey.victim == 0) {
+    ::close(life[1]);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::write(ready[1], "", 1) != 1) ::_exit(2);
+    char end;
+    (void)!::read(life[0], &end, 1);
+    ::_exit(0);
+  }
+  // Not before it is sure to be killed with us: stopped by ptrace(2), it would not see the pipe.
   char byte;
-  while (::read(life[0], &byte, 1) < 0) continue;
-  ::_exit(0);
+  if (prey.victim < 0 || ::read(ready[0], &byte, 1) != 1) ::_exit(2);
+  ::close(ready[0]);
+  ::close(ready[1]);
+  return prey;
 }
 
 int Try(bool sealed, std::string_view name) {

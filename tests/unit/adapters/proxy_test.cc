@@ -365,6 +365,7 @@ TEST_CASE(
     "a request that meets a connection which is just closing is sent once more, on a new one") {
   ProxyFixture f;
   WarmUp(f);
+  uint64_t retries = 1;
   SUBCASE("GET") {
     auto& client = f.Ask(Get("/again"));
     CHECK(f.Received(0).starts_with("GET /again "));
@@ -397,7 +398,8 @@ TEST_CASE(
     f.Answer(1, WithLength("second"));
     CHECK(BodyOf(client.peer.received()) == "second");
   }
-  SUBCASE("POST, of which no byte has left") {
+  SUBCASE("POST, which is not sent before the connection has been looked at") {
+    retries = 0;
     f.servers[0]->StopListening();
     f.servers[0]->ShutdownWrite();
     f.clients.push_back(std::make_unique<test::GatekeeperFixture::Client>());
@@ -412,7 +414,7 @@ TEST_CASE(
     f.Answer(1, WithLength("second"));
     CHECK(BodyOf(client.peer.received()) == "second");
   }
-  CHECK(f.traffic.upstream_retries.value() == 1);
+  CHECK(f.traffic.upstream_retries.value() == retries);
   CHECK(f.gatekeeper.in_flight() == 0);
 }
 

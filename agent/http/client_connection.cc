@@ -15,6 +15,8 @@ constexpr size_t kReadSize = size_t{64} * 1024;
 constexpr size_t kHighWater = size_t{64} * 1024;
 constexpr size_t kLowWater = size_t{16} * 1024;
 constexpr int kMostInterims = 100;
+// On loopback.
+constexpr uint64_t kFullSegment = uint64_t{64} * 1024;
 // Servers that say they keep idle connections for at least this long are believed.
 constexpr uint32_t kLongSeconds = 5;
 constexpr Milliseconds kLonger{4'000};
@@ -255,8 +257,11 @@ void ClientConnection::Consume(std::string_view input) {
     input_.remove_prefix(step.consumed);
     switch (step.event) {
       case ResponseParser::Event::kMore:
-        // Many a server writes head and body apart.
-        if (body_due_) stream_->AcknowledgeNow();
+        // Many a server writes head and body apart. A large body does not wait: its first segment
+        // is a full one.
+        if (body_due_ && parser_.response().content_length.value_or(0) < kFullSegment) {
+          stream_->AcknowledgeNow();
+        }
         body_due_ = false;
         return user_->OnAnswerPause();
       case ResponseParser::Event::kHead:

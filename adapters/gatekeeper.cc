@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "agent/base/check.h"
+#include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "agent/policy/client_address.h"
 #include "agent/policy/hop_by_hop.h"
@@ -84,8 +85,6 @@ uint64_t MaxMessage(const policy::GatewayConfig& config) {
 uint64_t MostHeld(const policy::GatewayConfig& config) {
   return std::max<uint64_t>(1, config.hold_most / std::max<uint32_t>(1, config.threads));
 }
-
-std::string_view ConfigText(const char* text, size_t size) { return {text, ::strnlen(text, size)}; }
 
 }  // namespace
 
@@ -255,8 +254,7 @@ bool Gatekeeper::IsAuthorized(Call& call) {
   const http::Request& request = call.request();
   const std::string_view key = request.Find("modal-key").value_or("");
   const std::string_view secret = request.Find("modal-secret").value_or("");
-  const auto verdict = policy_->tokens.Check(
-      key, secret, ConfigText(policy_->config.environment, sizeof policy_->config.environment));
+  const auto verdict = policy_->tokens.Check(key, secret, BoardText(policy_->config.environment));
   switch (verdict) {
     case policy::TokenVerdict::kGood:
       return true;
@@ -449,7 +447,7 @@ void Gatekeeper::DescribeClient(Call& call) {
   if (parts_.log.enabled()) policy::AppendAddress(call.client_, client.address);
   if (!request.wants_upgrade || request.has_body() || request.http_1_0) return;
   const std::string_view protocol = request.Find("upgrade").value_or("");
-  if (IsListed(ConfigText(policy_->config.upgrades, sizeof policy_->config.upgrades), protocol)) {
+  if (IsListed(BoardText(policy_->config.upgrades), protocol)) {
     call.upgrade_ = protocol;
   }
 }

@@ -308,10 +308,7 @@ void ClientConnection::OnEnd() {
 
 // Something waits behind the answer that nobody asked for: the next request must not take it for
 // its own. Where the last read took less than it could there was nothing more.
-bool ClientConnection::HasMore() {
-  if (!splices_ && !filled_) return false;
-  return stream_->Read(context_.read_buffer).kind != event::IoResult::Kind::kAgain;
-}
+bool ClientConnection::HasMore() { return (splices_ || filled_) && !LooksAlive(); }
 
 bool ClientConnection::LooksAlive() {
   return stream_->Read(context_.read_buffer).kind == event::IoResult::Kind::kAgain;

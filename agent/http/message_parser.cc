@@ -25,14 +25,19 @@ std::string_view WithoutSpace(std::string_view text) {
   return text;
 }
 
+std::string_view TakeMember(std::string_view& list) {
+  const size_t comma = std::min(list.find(','), list.size());
+  const std::string_view member = WithoutSpace(list.substr(0, comma));
+  list.remove_prefix(std::min(comma + 1, list.size()));
+  return member;
+}
+
 void ConnectionTokens::Add(std::string_view list) {
   while (!list.empty()) {
-    const size_t comma = std::min(list.find(','), list.size());
-    const std::string_view token = WithoutSpace(list.substr(0, comma));
+    const std::string_view token = TakeMember(list);
     close = close || EqualsIgnoringCase(token, "close");
     keep_alive = keep_alive || EqualsIgnoringCase(token, "keep-alive");
     upgrade = upgrade || EqualsIgnoringCase(token, "upgrade");
-    list.remove_prefix(std::min(comma + 1, list.size()));
   }
 }
 

@@ -170,4 +170,7 @@ struct ConnectionTokens {
 // Without spaces and tabs at its ends.
 std::string_view WithoutSpace(std::string_view text);
 
+// The first member of a comma-separated list, which may be empty, and takes it off the list.
+std::string_view TakeMember(std::string_view& list);
+
 }  // namespace modal::http

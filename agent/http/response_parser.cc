@@ -12,13 +12,11 @@ bool IsWithoutBody(int status) { return status < 200 || status == 204 || status 
 std::optional<uint32_t> TimeoutOf(std::string_view value) {
   constexpr std::string_view kName = "timeout=";
   while (!value.empty()) {
-    const size_t comma = std::min(value.find(','), value.size());
-    const std::string_view part = WithoutSpace(value.substr(0, comma));
+    const std::string_view part = TakeMember(value);
     if (part.size() > kName.size() && EqualsIgnoringCase(part.substr(0, kName.size()), kName)) {
       const std::optional<uint64_t> seconds = ParseUnsigned(part.substr(kName.size()));
       if (seconds && *seconds <= 86'400) return static_cast<uint32_t>(*seconds);
     }
-    value.remove_prefix(std::min(comma + 1, value.size()));
   }
   return std::nullopt;
 }

@@ -43,7 +43,7 @@ read_release() {
 wanted_packages() {
   packages=(
     g++ cmake ninja-build ccache pkg-config
-    libuv1-dev libseccomp-dev libc-ares-dev libllhttp-dev nettle-dev
+    libuv1-dev libseccomp-dev libc-ares-dev libllhttp-dev nettle-dev libzstd-dev libxxhash-dev
     "libboost$boost-dev" "libboost-filesystem$boost-dev"
     libcli11-dev libfmt-dev nlohmann-json3-dev doctest-dev
   )

@@ -36,7 +36,9 @@ THIRD_PARTY = {
     "llhttp.h": ({"agent/http"}, {".h", ".cc"}),
     "nettle/": ({"agent/policy"}, {".cc"}),
     "CLI/": ({"agent"}, {".cc"}),
-    "nlohmann/": ({"agent/process", "agent"}, {".h", ".cc"}),
+    "nlohmann/": ({"agent/process", "snapshot", "agent"}, {".h", ".cc"}),
+    "zstd": ({"snapshot"}, {".cc"}),
+    "xxhash.h": ({"snapshot"}, {".cc"}),
 }
 
 SUFFIXES = {".h", ".cc", ".c", ".hpp", ".cpp"}

@@ -1,0 +1,73 @@
+// What we ask of CRIU, as an interface: tests give the code above it a Criu of their own, the real
+// one is CriuSession. All calls block; they are made by the snapshot worker, never by process 1.
+//
+// Facts behind the settings (CRIU 4.x, inside a container): --unprivileged needs only
+// CAP_CHECKPOINT_RESTORE to dump and also CAP_SETPCAP to restore; established TCP connections are
+// closed in the restored tree; cgroups are left alone.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/result.h"
+
+namespace modal::snapshot {
+
+struct CriuVersion {
+  int major = 0;
+  int minor = 0;
+  int sublevel = 0;
+  std::string text;   // "4.1.1"
+  std::string build;  // tells apart two builds of the same version: hex, of file contents
+};
+
+// A descriptor that the dumped tree held and that somebody outside of it held too: a pipe to the
+// container's log, say. `id` is CRIU's name for it: "pipe:[1234]", "dev/null", ...
+struct ExternalDescriptor {
+  std::string id;
+  int fd = -1;  // at a restore: what takes its place
+};
+
+struct DumpSpec {
+  std::string images_dir;  // exists and is empty
+  pid_t root = 0;          // of the tree: the keeper
+  bool leave_running = true;
+  // Called while the tree is frozen and all memory is on its way to disk: an Error makes the dump
+  // fail, and the tree goes on.
+  std::function<Result<void>()> while_frozen;
+};
+
+struct RestoreSpec {
+  std::string images_dir;
+  std::vector<ExternalDescriptor> descriptors;
+  // Memory comes when it is touched, from `lazy_pages_socket`'s server (see StartLazyPages()).
+  bool lazy = false;
+};
+
+// How long CRIU says that it took, where it says so.
+struct CriuTimes {
+  Milliseconds frozen{};  // dump: from the freeze to the last page; restore: 0
+  uint64_t pages = 0;     // written, or restored; 4 KiB each
+};
+
+struct Restored {
+  pid_t root = 0;  // alive, running, a child of whoever called
+  CriuTimes times;
+};
+
+class Criu {
+ public:
+  virtual ~Criu() = default;
+
+  // An Error tells in one line what CRIU has complained about first, from its log; the log stays in
+  // `images_dir` as dump.log or restore.log.
+  virtual Result<CriuTimes> Dump(const DumpSpec& spec) = 0;
+  virtual Result<Restored> Restore(const RestoreSpec& spec) = 0;
+};
+
+}  // namespace modal::snapshot

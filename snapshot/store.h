@@ -1,0 +1,126 @@
+// The folder of --snapshot-dir: many containers share it, on one machine or over a network volume,
+// and any of them may be killed at any moment.
+//
+//   DIR/README                what this folder is
+//   DIR/KEY/                  a published snapshot, never changed afterwards
+//           manifest.json
+//           images/…          CRIU's
+//           files.tar         changed files that travel along, if there are any
+//           criu.kdat         CRIU's cache of what this kernel can do, if there is one
+//   DIR/KEY.verdict           what is known of its worth (verdict.h); replaced by rename
+//   DIR/KEY.lock              who dumps or deletes holds it alone (flock), who restores shares it
+//   DIR/.staging-KEY-XXXXXX/  a snapshot that is being made; its maker holds a lock on it
+//   DIR/.trash-XXXXXX/        a snapshot that is being deleted
+//
+// Published by one rename after every file and folder was synced: a key has a whole snapshot or
+// none. Staging and trash folders whose maker is gone are removed by whoever comes by next.
+// Nothing here follows a symbolic link or leaves DIR, and names that are none of the above are
+// neither read nor removed. All calls block.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "snapshot/manifest.h"
+#include "snapshot/verdict.h"
+
+namespace modal::snapshot {
+
+// Keeps others from deleting what it was made for, or from dumping the same key, while it lives.
+class StoreLock {
+ public:
+  explicit StoreLock(UniqueFd file) : file_(std::move(file)) {}
+
+ private:
+  UniqueFd file_;
+};
+
+// A snapshot under construction. Destroyed without Publish(): everything in it is removed.
+class Staging {
+ public:
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  const std::string& path() const;  // of the folder
+  std::string images_dir() const;   // exists, empty, mode 0700
+
+ private:
+  friend class Store;
+  struct State;
+  explicit Staging(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+struct Entry {
+  std::string key;
+  std::string path;
+  std::optional<Manifest> manifest;  // empty: `problem` says why
+  std::string problem;
+  Verdict verdict;
+  bool in_use = false;  // somebody holds its lock at this moment
+  uint64_t bytes = 0;   // on disk
+};
+
+// What Prune() may remove; empty: no such limit. The youngest are kept.
+struct PruneRules {
+  std::optional<Milliseconds> older_than;
+  std::optional<size_t> keep;
+  std::optional<uint64_t> max_bytes;
+};
+
+class Store {
+ public:
+  enum class Use { kRead, kWrite };
+
+  // Makes the folder if it is missing (kWrite). An Error says what is wrong with it: no folder, not
+  // writable, on a read-only file system, open to other users, ...
+  static Result<std::unique_ptr<Store>> Open(const std::string& folder, Use use);
+  ~Store();
+
+  // The snapshot of this key: its manifest, with the sizes of all files checked and its lock shared
+  // from now on. Nothing if there is none. An Error: it is damaged (a failure of the snapshot).
+  struct Found {
+    Manifest manifest;
+    std::string path;
+    std::unique_ptr<StoreLock> lock;
+  };
+  Result<std::optional<Found>> Find(const std::string& key);
+
+  // To make a snapshot of this key. Nothing if it has one already, or somebody is at it right now.
+  Result<std::unique_ptr<Staging>> Stage(const std::string& key);
+  // Checksums every file, writes the manifest (files are filled in), syncs all and renames. Whoever
+  // publishes the same key second is told so by an Error, and its staging folder goes.
+  Result<void> Publish(std::unique_ptr<Staging> staging, Manifest manifest);
+
+  Result<Verdict> ReadVerdict(const std::string& key);  // kUnproven if there is none
+  // Reads, changes and replaces it under a lock: of two containers none is forgotten.
+  Result<Verdict> ChangeVerdict(const std::string& key,
+                                const std::function<Verdict(Verdict)>& change);
+
+  Result<std::vector<Entry>> List();
+  // Reads every byte and compares checksums. The Error names each file that differs.
+  Result<void> Verify(const std::string& key);
+  // An Error if it is in use.
+  Result<void> Delete(const std::string& key);
+  // Returns what was removed. Snapshots in use stay.
+  Result<std::vector<Entry>> Prune(const PruneRules& rules, int64_t now_unix_ms);
+
+  const std::string& folder() const;
+
+ private:
+  struct State;
+  explicit Store(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Whether `text` is a key: 32 lower-case hex digits.
+bool IsKey(std::string_view text);
+
+}  // namespace modal::snapshot

@@ -1,0 +1,229 @@
+#include "lifecycle/keeper_launcher.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "agent/base/exit_status.h"
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+#include "agent/process/process_table.h"
+
+namespace modal::lifecycle {
+namespace {
+
+Error AgentError(std::string message) {
+  return Error("keeper: " + std::move(message)).WithExitCode(kExitAgentError);
+}
+
+Result<bool> Send(pid_t target, int signal) {
+  if (::kill(target, signal) == 0) return true;
+  if (errno == ESRCH) return false;
+  return Error::FromErrno(Concat("send ", SignalName(signal), " to ", target), errno);
+}
+
+}  // namespace
+
+// A child of the keeper. Its zombie is the keeper's to reap; until its exit was told, the pid is
+// taken to be its own.
+class KeeperLauncher::KeptProcess : public process::Process {
+ public:
+  KeptProcess(KeeperLauncher& owner, uint32_t id, pid_t pid, process::ExitCallback on_exit)
+      : owner_(&owner), id_(id), pid_(pid), on_exit_(std::move(on_exit)) {
+    owner.children_[id] = this;
+  }
+  ~KeptProcess() override {
+    if (owner_) owner_->children_.erase(id_);
+  }
+  KeptProcess(const KeptProcess&) = delete;
+  KeptProcess& operator=(const KeptProcess&) = delete;
+
+  pid_t pid() const override { return pid_; }
+  Result<bool> Signal(int number) override {
+    if (has_ended_) return false;
+    return Send(pid_, number);
+  }
+  Result<bool> SignalGroup(int number) override { return Send(-pid_, number); }
+
+  void Exited(ExitStatus status) {
+    has_ended_ = true;
+    Disown();
+    const process::ExitCallback on_exit = std::move(on_exit_);  // which may destroy us
+    if (on_exit) on_exit(status);
+  }
+  void Disown() {
+    if (owner_) owner_->children_.erase(id_);
+    owner_ = nullptr;
+  }
+
+ private:
+  KeeperLauncher* owner_;
+  uint32_t id_;
+  pid_t pid_;
+  process::ExitCallback on_exit_;
+  bool has_ended_ = false;
+};
+
+KeeperLauncher::KeeperLauncher(event::Loop& loop, Clock& clock, process::Launcher& launcher,
+                               Log& log, std::string executable, std::array<int, 3> standard)
+    : loop_(loop),
+      clock_(clock),
+      launcher_(launcher),
+      log_(log),
+      executable_(std::move(executable)),
+      standard_(standard) {}
+
+KeeperLauncher::~KeeperLauncher() {
+  while (!children_.empty()) children_.begin()->second->Disown();
+}
+
+Result<std::unique_ptr<process::Process>> KeeperLauncher::Launch(const process::LaunchSpec& spec,
+                                                                 process::ExitCallback on_exit,
+                                                                 bool is_main) {
+  if (!keeper_) {
+    if (Result<void> started = StartKeeper(spec); !started) return std::move(started.error());
+  }
+  if (!channel_) return AgentError("it was told to leave, and starts nothing any more");
+  const uint32_t id = ++last_id_;
+  if (Result<void> asked = Ask(spec, id, is_main); !asked) return std::move(asked.error());
+  const Result<KeeperReply> answer = AwaitAnswer(id);
+  if (!answer) return answer.error();
+  if (answer->kind == KeeperReply::Kind::kFailed) {
+    const int code = answer->exit_code ? answer->exit_code : int{kExitAgentError};
+    return Error(std::string(BoardText(answer->error))).WithExitCode(code);
+  }
+  // Its word is not enough to send signals to: a group of 1 would be everybody.
+  const std::optional<process::ProcessInfo> child = process::LookAtProcess(answer->pid);
+  if (answer->pid <= 1 || (child && child->parent != keeper_->pid())) {
+    return AgentError("it named a process that is none of its children");
+  }
+  if (is_main) main_pid_ = answer->pid;
+  return std::unique_ptr<process::Process>(
+      new KeptProcess(*this, id, answer->pid, std::move(on_exit)));
+}
+
+Result<void> KeeperLauncher::StartKeeper(const process::LaunchSpec& spec) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    return std::move(Error::FromErrno("keeper: socketpair", errno)).WithExitCode(kExitAgentError);
+  }
+  UniqueFd ours(pair[0]);
+  const UniqueFd theirs(pair[1]);
+  process::LaunchSpec keeper = spec;
+  keeper.executable = executable_;
+  keeper.argv = {kKeeperArgv0};
+  keeper.environment.clear();
+  keeper.workdir = "/";
+  keeper.session = process::SessionMode::kNewSession;
+  keeper.fds.clear();
+  for (int fd = 0; fd < 3; ++fd) keeper.fds.push_back({standard_[static_cast<size_t>(fd)], fd});
+  keeper.fds.push_back({theirs.get(), kKeeperChannelFd});
+  Result<std::unique_ptr<process::Process>> process =
+      launcher_.Launch(keeper, [this](ExitStatus status) { OnKeeperExit(status); });
+  if (!process) return std::move(process.error()).While("keeper");
+  Result<std::unique_ptr<event::Poller>> poller =
+      event::Poller::Watch(loop_, ours.get(), [this](event::Poller::Ready) { OnReadable(); });
+  if (!poller) return std::move(poller.error()).While("keeper");
+  keeper_ = *std::move(process);
+  poller_ = *std::move(poller);
+  poller_->WaitFor(true, false);
+  channel_ = std::move(ours);
+  log_.Debug("keeper.start", {{"pid", keeper_->pid()}});
+  return {};
+}
+
+Result<void> KeeperLauncher::Ask(const process::LaunchSpec& spec, uint32_t id, bool is_main) {
+  const Result<UniqueFd> words = SealLaunch({spec.argv, spec.environment, spec.workdir});
+  if (!words) return words.error();
+  KeeperRequest request{};
+  request.kind = KeeperRequest::Kind::kLaunch;
+  request.id = id;
+  request.is_main = is_main ? 1 : 0;
+  std::vector<int> fds = {words->get()};
+  for (const process::FdMapping& mapping : spec.fds) {
+    if (request.fd_count == request.theirs.size()) return AgentError("too many descriptors");
+    request.theirs[request.fd_count++] = mapping.theirs;
+    fds.push_back(mapping.ours);
+  }
+  if (SendRequest(channel_.get(), request, fds)) return {};
+  return AgentError(Concat("it takes no request: ", ::strerror(errno)));
+}
+
+Result<KeeperReply> KeeperLauncher::AwaitAnswer(uint32_t id) {
+  const Clock::TimePoint limit = clock_.Now() + kPatience;
+  while (true) {
+    const auto left = std::chrono::duration_cast<Milliseconds>(limit - clock_.Now()).count();
+    pollfd readable{channel_.get(), POLLIN, 0};
+    const int ready = left > 0 ? ::poll(&readable, 1, static_cast<int>(left)) : 0;
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) return AgentError(Concat("no answer within ", kPatience.count(), " ms"));
+    const std::optional<KeeperReply> reply = TakeReply();
+    if (!reply) return AgentError("it has ended");
+    if (reply->id == id && reply->kind != KeeperReply::Kind::kExited) return *reply;
+    if (reply->kind != KeeperReply::Kind::kExited) continue;  // the answer to one that gave up
+    early_.push_back(*reply);
+    early_turn_ = clock_.After(Milliseconds(0), [this] {
+      for (const KeeperReply& exited : std::exchange(early_, {})) OnExited(exited);
+    });
+  }
+}
+
+// Nothing at the end of the channel. Whatever is not exactly one reply in size is none.
+std::optional<KeeperReply> KeeperLauncher::TakeReply() {
+  KeeperReply reply{};
+  ssize_t got = 0;
+  do {
+    got = ::recv(channel_.get(), &reply, sizeof reply, MSG_DONTWAIT);
+  } while (got < 0 && errno == EINTR);
+  if (got != static_cast<ssize_t>(sizeof reply)) return std::nullopt;
+  return reply;
+}
+
+void KeeperLauncher::OnReadable() {
+  const std::optional<KeeperReply> reply = TakeReply();
+  if (!reply) return ChannelClosed();
+  if (reply->kind == KeeperReply::Kind::kExited) OnExited(*reply);
+}
+
+void KeeperLauncher::OnExited(const KeeperReply& reply) {
+  const auto child = children_.find(reply.id);
+  if (child == children_.end()) return;
+  ExitStatus status;
+  status.code = reply.status_code;
+  status.signal = reply.status_signal;
+  child->second->Exited(status);
+}
+
+// The keeper's end is reported by the Reaper.
+void KeeperLauncher::ChannelClosed() {
+  poller_.reset();
+  channel_.Reset();
+  if (const std::function<void()> on_left = std::exchange(on_left_, nullptr)) on_left();
+}
+
+void KeeperLauncher::Leave(std::function<void()> on_left) {
+  MODAL_CHECK(channel_);
+  on_left_ = std::move(on_left);
+  KeeperRequest request{};
+  request.kind = KeeperRequest::Kind::kLeave;
+  // If it does not go out, the end of our writing says the same.
+  if (!SendRequest(channel_.get(), request, {})) ::shutdown(channel_.get(), SHUT_WR);
+}
+
+void KeeperLauncher::OnKeeperExit(ExitStatus status) {
+  log_.Debug("keeper.exit", {{"pid", keeper_->pid()}, {"status", status.ToString()}});
+  keeper_.reset();
+  poller_.reset();
+  channel_.Reset();
+  main_pid_ = 0;
+  early_.clear();
+  early_turn_.reset();
+  while (!children_.empty()) children_.begin()->second->Exited(status);
+}
+
+}  // namespace modal::lifecycle

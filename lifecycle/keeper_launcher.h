@@ -1,0 +1,95 @@
+// Starts startup hooks and the workload below a keeper (keeper.h), so that one tree holds them all.
+//
+// The keeper is started with the first of them, as the user and with the rights of that one; later
+// ones get the same. To those who launch, it looks as if they had no keeper: the exit of a hook
+// comes from the keeper's word, that of the workload from the keeper's own end, and a keeper that
+// is gone ends them all. `Launch()` waits for the keeper's answer, up to kPatience: it runs as the
+// workload's user, and might be stopped by it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/base/unique_fd.h"
+#include "agent/event/loop.h"
+#include "agent/event/poller.h"
+#include "agent/process/launcher.h"
+#include "lifecycle/keeper_protocol.h"
+
+namespace modal::lifecycle {
+
+class KeeperLauncher {
+ public:
+  static constexpr Milliseconds kPatience{5000};
+
+  // `executable`: path of the agent's own binary. `standard` become the keeper's descriptors 0, 1
+  // and 2 (not owned), which what it starts inherits.
+  KeeperLauncher(event::Loop& loop, Clock& clock, process::Launcher& launcher, Log& log,
+                 std::string executable, std::array<int, 3> standard);
+  ~KeeperLauncher();
+
+  // What they start is alike, but for the end: the workload's is the keeper's.
+  process::Launcher& for_hooks() { return hooks_; }
+  process::Launcher& for_workload() { return workload_; }
+
+  // The root of the tree, and its leader; 0: there is none.
+  pid_t keeper() const { return keeper_ ? keeper_->pid() : 0; }
+  pid_t workload() const { return main_pid_; }
+
+  // Ends the channel: nothing can be launched any more. `on_left` runs from the loop once the
+  // keeper has closed its end, too.
+  void Leave(std::function<void()> on_left);
+
+ private:
+  // One of the two faces above.
+  class Face : public process::Launcher {
+   public:
+    Face(KeeperLauncher& owner, bool is_main) : owner_(owner), is_main_(is_main) {}
+    Result<std::unique_ptr<process::Process>> Launch(const process::LaunchSpec& spec,
+                                                     process::ExitCallback on_exit) override {
+      return owner_.Launch(spec, std::move(on_exit), is_main_);
+    }
+
+   private:
+    KeeperLauncher& owner_;
+    bool is_main_;
+  };
+  class KeptProcess;
+
+  Result<std::unique_ptr<process::Process>> Launch(const process::LaunchSpec& spec,
+                                                   process::ExitCallback on_exit, bool is_main);
+  Result<void> StartKeeper(const process::LaunchSpec& spec);
+  Result<void> Ask(const process::LaunchSpec& spec, uint32_t id, bool is_main);
+  Result<KeeperReply> AwaitAnswer(uint32_t id);
+  std::optional<KeeperReply> TakeReply();
+  void OnReadable();
+  void OnExited(const KeeperReply& reply);
+  void OnKeeperExit(ExitStatus status);
+  void ChannelClosed();
+
+  event::Loop& loop_;
+  Clock& clock_;
+  process::Launcher& launcher_;
+  Log& log_;
+  std::string executable_;
+  std::array<int, 3> standard_;
+  Face hooks_{*this, false};
+  Face workload_{*this, true};
+
+  UniqueFd channel_;
+  std::unique_ptr<event::Poller> poller_;
+  std::unique_ptr<process::Process> keeper_;
+  std::map<uint32_t, KeptProcess*> children_;  // by the id of their launch
+  std::vector<KeeperReply> early_;             // exits that came while an answer was awaited
+  std::unique_ptr<Timer> early_turn_;
+  uint32_t last_id_ = 0;
+  pid_t main_pid_ = 0;
+  std::function<void()> on_left_;
+};
+
+}  // namespace modal::lifecycle

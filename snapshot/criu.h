@@ -18,14 +18,6 @@
 
 namespace modal::snapshot {
 
-struct CriuVersion {
-  int major = 0;
-  int minor = 0;
-  int sublevel = 0;
-  std::string text;   // "4.1.1"
-  std::string build;  // tells apart two builds of the same version: hex, of file contents
-};
-
 // A descriptor that the dumped tree held and that somebody outside of it held too: a pipe to the
 // container's log, say. `id` is CRIU's name for it: "pipe:[1234]", "dev/null", ...
 struct ExternalDescriptor {
@@ -45,8 +37,10 @@ struct DumpSpec {
 struct RestoreSpec {
   std::string images_dir;
   std::vector<ExternalDescriptor> descriptors;
-  // Memory comes when it is touched, from `lazy_pages_socket`'s server (see StartLazyPages()).
+  // Memory comes when it is touched; somebody runs `criu lazy-pages` on the same folder.
   bool lazy = false;
+  // Called when everything is in place and nothing runs yet: an Error ends the tree again.
+  std::function<Result<void>()> before_running;
 };
 
 // How long CRIU says that it took, where it says so.
@@ -56,7 +50,7 @@ struct CriuTimes {
 };
 
 struct Restored {
-  pid_t root = 0;  // alive, running, a child of whoever called
+  pid_t root = 0;  // alive and running; a child of whoever has started `criu swrk`
   CriuTimes times;
 };
 

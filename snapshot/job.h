@@ -1,0 +1,48 @@
+// What a snapshot worker is told: one job, as JSON in a sealed memfd. Pure: struct to text and
+// back.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "snapshot/identity.h"
+#include "snapshot/manifest.h"
+
+namespace modal::snapshot {
+
+enum class JobKind {
+  kRestore,  // find the snapshot of this key and bring it back
+  kDump,     // make one, and let the tree go on
+  kCreate,   // make one, and end the tree: its restore here is the trial
+};
+
+struct Job {
+  JobKind kind = JobKind::kRestore;
+  std::string folder;  // --snapshot-dir
+
+  // kRestore. The key is made of these and of the image's identity.
+  KeyInputs inputs;  // all but `image`
+  std::string explicit_key;
+  FingerprintSpec fingerprint;
+  bool raise_pids = false;  // nothing to restore: see that the workload gets pids from 1000 on
+
+  // kDump and kCreate: what the restore job has found, and the tree as it stands.
+  std::string key;
+  std::string image_identity;
+  std::vector<std::string> variables;
+  Manifest manifest;     // filled in as far as the supervisor knows it
+  pid_t workload = 0;    // the server's own process
+  int64_t since_ns = 0;  // CLOCK_REALTIME of the agent's start: files changed since travel along
+  std::vector<std::string> left_out;  // paths that never do
+};
+
+Result<UniqueFd> SealJob(const Job& job);
+Result<Job> ReadJob(int fd);
+
+// What stands at kWorkerFirstDescriptorFd and on, at a restore: standard output and error, in turn.
+inline constexpr int kWorkerDescriptors = 2;
+
+}  // namespace modal::snapshot

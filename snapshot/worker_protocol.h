@@ -1,0 +1,52 @@
+// What the supervisor and a snapshot worker say to each other.
+//
+// The worker is a process of the agent's own binary that does what may block: reads and writes
+// snapshots, and speaks with CRIU. It does one job, told in a sealed memfd (job.h), reports on a
+// SOCK_SEQPACKET channel, and ends; when the channel closes, it ends as well. `criu swrk` is
+// started by the supervisor, whose child the restored tree thus becomes; the worker holds the other
+// end of its socket. Whatever is not exactly one WorkerReport in size is a failure of the worker.
+#pragma once
+
+#include <cstdint>
+
+namespace modal::snapshot {
+
+inline constexpr const char* kWorkerArgv0 = "modal-agent-snapshot";
+inline constexpr int kWorkerChannelFd = 3;
+inline constexpr int kWorkerJobFd = 4;
+inline constexpr int kWorkerCriuFd = 5;             // to `criu swrk`; /dev/null: the job needs none
+inline constexpr int kWorkerFirstDescriptorFd = 6;  // what takes the place of pipes, in job order
+
+// To the worker.
+struct WorkerRequest {
+  enum class Kind : uint32_t {
+    kGoOn,     // kRestore: the place is ready, restore now. kDump: the workload is quiet, dump now
+    kServed,   // kRestore: the restored tree was ready `value` ms after the agent's start
+    kUseless,  // kRestore: it was not, as `text` tells
+  };
+  Kind kind;
+  int64_t value;
+  char text[256];
+};
+
+// From the worker. Times are milliseconds, -1: unknown.
+struct WorkerReport {
+  enum class Kind : uint32_t {
+    kKey,       // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
+    kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
+    kNothing,   // kRestore: `reason` why there is nothing to restore: the end of the job
+    kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
+    kResumed,   // kDump: frozen for `value` ms, and running again
+    kDone,      // the job is done; kDump: published, `value` bytes
+    kFailed,    // the job has failed: `reason`; kDump: the workload runs on
+  };
+  Kind kind;
+  int32_t pid;
+  int32_t other;
+  int64_t value;
+  int64_t cold_ms;  // kRestored: what the cold start had taken
+  char text[64];
+  char reason[512];
+};
+
+}  // namespace modal::snapshot

@@ -74,7 +74,10 @@ Result<UniqueFd> SealJob(const Job& job) {
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
   to.Add(job.raise_pids ? 1 : 0);
-  to.Add(job.key).Add(job.image_identity).Add(job.variables).Add(ToJson(job.manifest));
+  to.Add(job.key)
+      .Add(job.image_identity)
+      .Add(job.variables)
+      .Add(job.kind == JobKind::kRestore ? std::string() : ToJson(job.manifest));
   to.Add(job.workload).Add(job.since_ns).Add(job.left_out);
   return to.Seal("snapshot-job");
 }
@@ -92,9 +95,12 @@ Result<Job> ReadJob(int fd) {
   job.key = from->Word();
   job.image_identity = from->Word();
   job.variables = from->List();
-  Result<Manifest> manifest = ParseManifest(from->Word());
-  if (!manifest) return std::move(manifest.error()).While("job");
-  job.manifest = *std::move(manifest);
+  const std::string manifest = from->Word();
+  if (job.kind != JobKind::kRestore) {
+    Result<Manifest> parsed = ParseManifest(manifest);
+    if (!parsed) return std::move(parsed.error()).While("job");
+    job.manifest = *std::move(parsed);
+  }
   job.workload = static_cast<pid_t>(from->Number());
   job.since_ns = from->Number();
   job.left_out = from->List();

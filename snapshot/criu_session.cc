@@ -1,0 +1,170 @@
+#include "snapshot/criu_session.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "agent/base/strings.h"
+#include "snapshot/protobuf.h"
+
+namespace modal::snapshot {
+namespace {
+
+constexpr const char* kDumpLog = "dump.log";
+constexpr const char* kRestoreLog = "restore.log";
+constexpr size_t kLongestPacket = size_t{64} * 1024;
+constexpr size_t kLongestLog = size_t{4} << 20;
+
+// Steps of CRIU's action scripts (criu(8), --action-script).
+constexpr std::string_view kPostDump = "post-dump";
+constexpr std::string_view kPostRestore = "post-restore";
+
+// At most so much of a file; empty if it cannot be read.
+std::string ReadSome(const std::string& path, size_t limit) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  std::string text;
+  std::array<char, 16384> piece;
+  while (file && text.size() < limit) {
+    const ssize_t got = ::read(file.get(), piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    text.append(piece.data(), static_cast<size_t>(got));
+  }
+  return text;
+}
+
+uint64_t FieldOf(std::string_view message, uint32_t number) {
+  ProtobufReader reader(message);
+  while (const std::optional<ProtobufField> field = reader.Next()) {
+    if (field->number == number) return field->value;
+  }
+  return 0;
+}
+
+// stats-dump and stats-restore: two magic numbers and a size, 32 bits each, then a stats_entry of
+// CRIU's images/stats.proto, in which field 1 is about a dump and field 2 about a restore.
+CriuTimes ReadTimes(const std::string& path, bool is_dump) {
+  constexpr size_t kHead = 12;
+  CriuTimes times;
+  const std::string file = ReadSome(path, kLongestPacket);
+  if (file.size() < kHead) return times;
+  ProtobufReader reader(std::string_view(file).substr(kHead));
+  while (const std::optional<ProtobufField> entry = reader.Next()) {
+    if (is_dump && entry->number == 1) {
+      constexpr uint32_t kFrozenTime = 2;  // microseconds
+      constexpr uint32_t kPagesWritten = 7;
+      times.frozen = std::chrono::duration_cast<Milliseconds>(
+          std::chrono::microseconds(FieldOf(entry->bytes, kFrozenTime)));
+      times.pages = FieldOf(entry->bytes, kPagesWritten);
+    } else if (!is_dump && entry->number == 2) {
+      constexpr uint32_t kPagesRestored = 5;
+      times.pages = FieldOf(entry->bytes, kPagesRestored);
+    }
+  }
+  return times;
+}
+
+Error Failure(std::string_view what, const CriuAnswer& answer, const std::string& log) {
+  std::string why = FirstComplaint(ReadSome(log, kLongestLog));
+  if (why.empty()) why = answer.message;
+  if (why.empty() && answer.error != 0) why = ::strerror(answer.error);
+  if (why.empty()) why = "it does not say why";
+  return Error(Concat("criu ", what, ": ", why));
+}
+
+}  // namespace
+
+std::string FirstComplaint(std::string_view log) {
+  // "(00.012345)   1234: Error (criu/sk-inet.c:191): inet: Connected TCP socket"
+  constexpr std::string_view kMark = "Error (";
+  const size_t mark = log.find(kMark);
+  if (mark == std::string_view::npos) return {};
+  std::string_view line = log.substr(mark, log.find('\n', mark) - mark);
+  const size_t end = line.find("): ");
+  if (end != std::string_view::npos) line.remove_prefix(end + 3);
+  while (!line.empty() && line.back() == ' ') line.remove_suffix(1);
+  return std::string(line.substr(0, 400));
+}
+
+Result<void> CriuSession::Send(const std::string& packet) {
+  ssize_t sent = 0;
+  do {
+    sent = ::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) return Error::FromErrno("criu: it takes no call", errno);
+  return {};
+}
+
+Result<CriuAnswer> CriuSession::Receive() {
+  std::string packet(kLongestPacket, '\0');
+  ssize_t got = 0;
+  do {
+    got = ::recv(socket_.get(), packet.data(), packet.size(), 0);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return Error::FromErrno("criu: no answer", errno);
+  if (got == 0) return Error("criu: it has ended without an answer");
+  return DecodeAnswer(std::string_view(packet).substr(0, static_cast<size_t>(got)));
+}
+
+Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options,
+                                     const Step& on_step) {
+  if (Result<void> sent = Send(EncodeCall(call, options)); !sent) return std::move(sent.error());
+  std::optional<Error> refused;  // the step that we did not agree to
+  while (true) {
+    Result<CriuAnswer> answer = Receive();
+    if (!answer) return refused ? *std::move(refused) : std::move(answer.error());
+    if (answer->call != CriuCall::kNotify) {
+      if (refused) return *std::move(refused);
+      return answer;
+    }
+    if (Result<void> agreed = on_step(*answer); !agreed) refused = std::move(agreed.error());
+    if (Result<void> sent = Send(EncodeNotified(!refused)); !sent) {
+      return refused ? *std::move(refused) : std::move(sent.error());
+    }
+  }
+}
+
+Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
+  CriuOptions options;
+  options.images_dir = spec.images_dir;
+  options.pid = spec.root;
+  options.leave_running = spec.leave_running;
+  options.notify_scripts = true;
+  options.log_file = kDumpLog;
+  const Result<CriuAnswer> answer =
+      Call(CriuCall::kDump, options, [&spec](const CriuAnswer& step) -> Result<void> {
+        if (step.step == kPostDump && spec.while_frozen) return spec.while_frozen();
+        return {};
+      });
+  if (!answer) return answer.error();
+  if (!answer->success) return Failure("dump", *answer, spec.images_dir + "/" + kDumpLog);
+  return ReadTimes(spec.images_dir + "/stats-dump", true);
+}
+
+Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
+  CriuOptions options;
+  options.images_dir = spec.images_dir;
+  options.restore_sibling = true;
+  options.notify_scripts = true;
+  options.lazy_pages = spec.lazy;
+  options.log_file = kRestoreLog;
+  for (const ExternalDescriptor& descriptor : spec.descriptors) {
+    options.inherit_fd.emplace_back(descriptor.id, descriptor.fd);
+  }
+  const Result<CriuAnswer> answer =
+      Call(CriuCall::kRestore, options, [&spec](const CriuAnswer& step) -> Result<void> {
+        if (step.step == kPostRestore && spec.before_running) return spec.before_running();
+        return {};
+      });
+  if (!answer) return answer.error();
+  if (!answer->success || answer->pid <= 1) {
+    return Failure("restore", *answer, spec.images_dir + "/" + kRestoreLog);
+  }
+  return Restored{answer->pid, ReadTimes(spec.images_dir + "/stats-restore", false)};
+}
+
+}  // namespace modal::snapshot

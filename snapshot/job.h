@@ -42,7 +42,4 @@ struct Job {
 Result<UniqueFd> SealJob(const Job& job);
 Result<Job> ReadJob(int fd);
 
-// What stands at kWorkerFirstDescriptorFd and on, at a restore: standard output and error, in turn.
-inline constexpr int kWorkerDescriptors = 2;
-
 }  // namespace modal::snapshot

@@ -14,8 +14,12 @@ namespace modal::snapshot {
 inline constexpr const char* kWorkerArgv0 = "modal-agent-snapshot";
 inline constexpr int kWorkerChannelFd = 3;
 inline constexpr int kWorkerJobFd = 4;
-inline constexpr int kWorkerCriuFd = 5;             // to `criu swrk`; /dev/null: the job needs none
-inline constexpr int kWorkerFirstDescriptorFd = 6;  // what takes the place of pipes, in job order
+inline constexpr int kWorkerCriuFd = 5;  // to `criu swrk`; /dev/null: the job needs none
+
+// Descriptors of `criu swrk` itself, which takes kCriuSocketFd as its argument: what stands in for
+// the pipes of standard output and standard error, in this order.
+inline constexpr int kCriuSocketFd = 3;
+inline constexpr int kCriuFirstDescriptorFd = 4;
 
 // To the worker.
 struct WorkerRequest {

@@ -1,0 +1,135 @@
+#include "snapshot/tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "agent/base/strings.h"
+#include "agent/base/unique_fd.h"
+#include "agent/process/process_table.h"
+
+namespace modal::snapshot {
+namespace {
+
+struct CloseFolder {
+  void operator()(DIR* folder) const { ::closedir(folder); }
+};
+using Folder = std::unique_ptr<DIR, CloseFolder>;
+
+std::string ReadProc(pid_t pid, const char* name) {
+  const UniqueFd file(::open(Concat("/proc/", pid, "/", name).c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text;
+  std::array<char, 4096> piece;
+  while (file) {
+    const ssize_t got = ::read(file.get(), piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    text.append(piece.data(), static_cast<size_t>(got));
+  }
+  return text;
+}
+
+// The bytes of a line "RssAnon:     1234 kB" of /proc/PID/status; 0 if there is none.
+uint64_t KibibytesOf(std::string_view status, std::string_view name) {
+  const size_t at = status.find(Concat("\n", name, ":"));
+  if (at == std::string_view::npos) return 0;
+  std::string_view rest = status.substr(at + name.size() + 2);
+  rest.remove_prefix(std::min(rest.find_first_not_of(" \t"), rest.size()));
+  uint64_t value = 0;
+  std::from_chars(rest.data(), rest.data() + rest.size(), value);
+  return value * 1024;
+}
+
+uint64_t NumberOf(std::string_view status, std::string_view name) {
+  return KibibytesOf(status, name) / 1024;
+}
+
+// Where each open descriptor of a process leads, by its number: "pipe:[1234]", "/dev/null", ...
+std::map<int, std::string> DescriptorsOf(pid_t pid) {
+  std::map<int, std::string> links;
+  const std::string path = Concat("/proc/", pid, "/fd");
+  const Folder folder(::opendir(path.c_str()));
+  if (!folder) return links;
+  while (const dirent* entry = ::readdir(folder.get())) {
+    const std::optional<uint64_t> number = ParseUnsigned(entry->d_name);
+    if (!number) continue;
+    std::array<char, 256> link;
+    const ssize_t size =
+        ::readlinkat(::dirfd(folder.get()), entry->d_name, link.data(), link.size());
+    if (size > 0) links[static_cast<int>(*number)].assign(link.data(), static_cast<size_t>(size));
+  }
+  return links;
+}
+
+// What each thread waits in, where the kernel tells.
+std::vector<std::string> StackOf(pid_t pid) {
+  std::vector<std::string> stack;
+  const Folder tasks(::opendir(Concat("/proc/", pid, "/task").c_str()));
+  while (const dirent* entry = tasks ? ::readdir(tasks.get()) : nullptr) {
+    if (!ParseUnsigned(entry->d_name)) continue;
+    std::string channel = ReadProc(pid, Concat("task/", entry->d_name, "/wchan").c_str());
+    if (channel.empty() || channel == "0") channel = "running";
+    stack.push_back(Concat(entry->d_name, " ", channel));
+  }
+  std::sort(stack.begin(), stack.end());
+  return stack;
+}
+
+DumpedProcess Describe(const process::ProcessInfo& process) {
+  DumpedProcess dumped;
+  dumped.pid = process.pid;
+  dumped.parent = process.parent;
+  dumped.name = process.name;
+  const std::string status = ReadProc(process.pid, "status");
+  dumped.memory = KibibytesOf(status, "VmRSS");
+  dumped.anonymous = KibibytesOf(status, "RssAnon") + KibibytesOf(status, "RssShmem");
+  dumped.threads = static_cast<uint32_t>(NumberOf(status, "Threads"));
+  dumped.stack = StackOf(process.pid);
+  return dumped;
+}
+
+// The agent's own standard output comes first: where both are one pipe, it is that.
+int RoleOf(const std::string& link, const std::map<int, std::string>& held) {
+  const auto out = held.find(STDOUT_FILENO);
+  return out != held.end() && out->second == link ? STDOUT_FILENO : STDERR_FILENO;
+}
+
+}  // namespace
+
+Result<TreeFacts> LookAtTree(pid_t root, pid_t holder) {
+  const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
+  if (!all) return all.error();
+  const std::optional<process::ProcessInfo> first = process::LookAtProcess(root);
+  if (!first) return Error("the process tree is gone");
+  std::vector<process::ProcessInfo> tree = {*first};
+  for (const process::ProcessInfo& process : process::DescendantsOf(root, *all)) {
+    tree.push_back(process);
+  }
+
+  TreeFacts facts;
+  const std::map<int, std::string> held = DescriptorsOf(holder);
+  std::map<std::string, int> shared;
+  for (const process::ProcessInfo& process : tree) {
+    facts.processes.push_back(Describe(process));
+    if (process.pid < 1 || process.state == 'Z') continue;
+    for (const auto& [fd, link] : DescriptorsOf(process.pid)) {
+      const bool is_held = link.starts_with("pipe:[") &&
+                           std::any_of(held.begin(), held.end(), [&link = link](const auto& own) {
+                             return own.second == link;
+                           });
+      if (is_held) shared.emplace(link, RoleOf(link, held));
+    }
+  }
+  for (const auto& [link, fd] : shared) facts.descriptors.push_back({fd, link});
+  return facts;
+}
+
+}  // namespace modal::snapshot

@@ -1,0 +1,24 @@
+// Looks at a process tree that is about to be dumped: who is in it, how much memory it has, and
+// which of its pipes lead out of it. All of it from /proc.
+#pragma once
+
+#include <sys/types.h>
+
+#include <vector>
+
+#include "agent/base/result.h"
+#include "snapshot/manifest.h"
+
+namespace modal::snapshot {
+
+struct TreeFacts {
+  std::vector<DumpedProcess> processes;  // `root` first
+  // Pipes that a process of the tree holds and `holder` does too: `fd` is what it is to `holder`, 1
+  // or 2, or 2 if it is neither (a pipe through which the output of a hook is logged).
+  std::vector<DumpedDescriptor> descriptors;
+};
+
+// `holder`: the agent. An Error: there is no /proc, or `root` is gone.
+Result<TreeFacts> LookAtTree(pid_t root, pid_t holder);
+
+}  // namespace modal::snapshot

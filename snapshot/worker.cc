@@ -1,0 +1,318 @@
+#include "snapshot/worker.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+
+#include "agent/base/exit_status.h"
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+#include "snapshot/changed_files.h"
+#include "snapshot/criu_session.h"
+#include "snapshot/pids.h"
+#include "snapshot/tree.h"
+
+namespace modal::snapshot {
+namespace {
+
+constexpr const char* kCarriedFiles = "files.tar";
+
+int64_t UptimeMs() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+int64_t UnixMs() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+WorkerReport NewReport(WorkerReport::Kind kind) {
+  WorkerReport report{};
+  report.kind = kind;
+  report.value = -1;
+  report.cold_ms = -1;
+  return report;
+}
+
+// Why a snapshot that is whole is left alone.
+std::optional<std::string> WhyNot(const Verdict& verdict, const Manifest& manifest) {
+  if (verdict.standing == Standing::kQuarantined) {
+    return Concat("its snapshot is quarantined: ", verdict.reason,
+                  "; `modal-agent snapshot delete` clears it");
+  }
+  if (verdict.standing == Standing::kNotWorthIt) {
+    return Concat("its snapshot is not worth it: ", verdict.reason);
+  }
+  // Without a time namespace the monotonic clock would go back for the restored processes.
+  if (const int64_t uptime = UptimeMs(); uptime < static_cast<int64_t>(manifest.uptime_ms)) {
+    return Concat("this machine runs for ", uptime / 1000,
+                  " s only, and the snapshot was taken at ", manifest.uptime_ms / 1000,
+                  " s: its clocks would go back");
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Worker::Do(const Job& job) {
+  const bool restores = job.kind == JobKind::kRestore;
+  const Result<void> done = restores ? Restore(job) : Dump(job);
+  if (done) return;
+  WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  SetBoardText(report.reason, done.error().message());
+  channel_.Report(report);
+}
+
+void Worker::Nothing(std::string_view reason) {
+  WorkerReport report = NewReport(WorkerReport::Kind::kNothing);
+  SetBoardText(report.reason, reason);
+  channel_.Report(report);
+}
+
+// Restore
+// ------------------------------------------------------------------------------------------
+
+Result<void> Worker::Restore(const Job& job) {
+  Result<ImageIdentity> image = IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
+  WorkerReport report = NewReport(WorkerReport::Kind::kKey);
+  if (!image) {
+    SetBoardText(report.reason, image.error().message());
+    channel_.Report(report);
+    return {};
+  }
+  KeyInputs inputs = job.inputs;
+  inputs.image = *image;
+  const Key key = MakeKey(inputs);
+  SetBoardText(report.text, key.text);
+  SetBoardText(report.reason, image->text);
+  channel_.Report(report);
+
+  const auto cold = [&job, this](std::string_view why) -> Result<void> {
+    if (job.raise_pids) {
+      if (Result<void> raised = RaisePids(); !raised) return raised;
+    }
+    Nothing(why);
+    return {};
+  };
+  Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kRead);
+  if (!store) return cold(store.error().message());
+  Result<std::optional<Store::Found>> found = (*store)->Find(key.text);
+  if (!found) {
+    const std::string why = found.error().message();
+    (void)(*store)->ChangeVerdict(
+        key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
+    return cold(why);
+  }
+  if (!*found) return cold("there is no snapshot of this key yet");
+  const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
+  if (verdict) {
+    if (const auto why = WhyNot(*verdict, (*found)->manifest)) return cold(*why);
+  }
+  return RestoreFound(**store, **found);
+}
+
+Result<void> Worker::RestoreFound(Store& store, const Store::Found& found) {
+  const Manifest& manifest = found.manifest;
+  WorkerReport report = NewReport(WorkerReport::Kind::kFound);
+  report.value = static_cast<int64_t>(manifest.TotalBytes());
+  report.cold_ms = manifest.times.cold_ms;
+  channel_.Report(report);
+  const Result<WorkerRequest> go = channel_.Await();
+  if (!go) return go.error();
+
+  RestoreSpec spec;
+  spec.images_dir = found.path + "/images";
+  for (const DumpedDescriptor& descriptor : manifest.descriptors) {
+    const int place = descriptor.fd == STDOUT_FILENO ? 0 : 1;
+    spec.descriptors.push_back({descriptor.id, kCriuFirstDescriptorFd + place});
+  }
+  Result<void> carried = CarryBack(found);
+  Result<Restored> restored =
+      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+  if (!restored) {
+    const std::string why = restored.error().message();
+    (void)store.ChangeVerdict(
+        manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
+    return std::move(restored.error());
+  }
+  report = NewReport(WorkerReport::Kind::kRestored);
+  report.pid = restored->root;
+  report.other = manifest.workload;
+  report.value = static_cast<int64_t>(restored->times.pages) * 4096;
+  report.cold_ms = manifest.times.cold_ms;
+  channel_.Report(report);
+  return AwaitVerdict(store, manifest);
+}
+
+Result<void> Worker::CarryBack(const Store::Found& found) {
+  if (found.manifest.carried_files == 0) return {};
+  const std::string path = found.path + "/" + kCarriedFiles;
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file) return Error::FromErrno(path, errno);
+  return PutBackFiles(root_, file.get());
+}
+
+// How long it took until it served, or that it did not.
+Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
+  const Result<WorkerRequest> told = channel_.Await();
+  if (!told) return {};  // the container ends before anybody could know
+  const Milliseconds cold(manifest.times.cold_ms);
+  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&told, cold](Verdict before) {
+    return told->kind == WorkerRequest::Kind::kServed
+               ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
+               : AfterFailure(std::move(before), BoardText(told->text));
+  });
+  if (!verdict) return verdict.error();
+  WorkerReport report = NewReport(WorkerReport::Kind::kDone);
+  SetBoardText(report.text, StandingName(verdict->standing));
+  SetBoardText(report.reason, verdict->reason);
+  channel_.Report(report);
+  return {};
+}
+
+// Dump
+// ---------------------------------------------------------------------------------------------
+
+Result<void> Worker::Dump(const Job& job) {
+  Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
+  if (!store) return std::move(store.error());
+  Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
+  if (!staging) return std::move(staging.error());
+  if (!*staging) {
+    Nothing("there is a snapshot of this key, or somebody makes one at this moment");
+    return {};
+  }
+  return DumpInto(job, **store, *std::move(staging));
+}
+
+Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging) {
+  const ScanSpec scan{root_, job.since_ns, job.left_out};
+  // Looked at twice: now, so that the second look, while everything stands still, is quick; and so
+  // that what cannot be dumped is known before anybody is disturbed.
+  Result<ChangedFiles> changed = ScanChangedFiles(scan);
+  if (!changed) return std::move(changed.error());
+  if (changed->bytes > kMaxCarried) {
+    return Error(Concat("files that the start has written are ", changed->bytes >> 20,
+                        " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
+                        " MiB); keep them on a volume"));
+  }
+  Result<TreeFacts> facts = LookAtTree(job.manifest.root, ::getppid());
+  if (!facts) return std::move(facts.error());
+  channel_.Report(NewReport(WorkerReport::Kind::kFound));
+  const Result<WorkerRequest> go = channel_.Await();
+  if (!go) return go.error();
+
+  Manifest manifest = job.manifest;
+  manifest.key = job.key;
+  manifest.image_identity = job.image_identity;
+  manifest.variables = job.variables;
+  manifest.workload = job.workload;
+  manifest.processes = std::move(facts->processes);
+  manifest.descriptors = std::move(facts->descriptors);
+
+  DumpSpec spec;
+  spec.images_dir = staging->images_dir();
+  spec.root = manifest.root;
+  spec.leave_running = job.kind == JobKind::kDump;
+  spec.while_frozen = [&]() -> Result<void> {
+    manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
+    manifest.created_unix_ms = UnixMs();
+    Result<ChangedFiles> now = ScanChangedFiles(scan);
+    if (!now) return std::move(now.error());
+    if (now->files.empty()) return {};
+    const std::string path = staging->path() + "/" + kCarriedFiles;
+    const UniqueFd file(
+        ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!file) return Error::FromErrno(path, errno);
+    manifest.carried_files = now->files.size();
+    manifest.carried_bytes = now->bytes;
+    return CarryFiles(scan, *now, file.get(), kMaxCarried);
+  };
+  const int64_t asked = UptimeMs();
+  const Result<CriuTimes> times = criu_.Dump(spec);
+  if (!times) return times.error();
+  manifest.times.dump_ms = UptimeMs() - asked;
+  manifest.times.frozen_ms = times->frozen.count();
+  WorkerReport report = NewReport(WorkerReport::Kind::kResumed);
+  report.value = manifest.times.frozen_ms;
+  channel_.Report(report);
+
+  if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
+    return published;
+  }
+  report = NewReport(WorkerReport::Kind::kDone);
+  report.value = static_cast<int64_t>(times->pages) * 4096;
+  channel_.Report(report);
+  return {};
+}
+
+// The personality
+// ----------------------------------------------------------------------------------
+
+namespace {
+
+void Say(std::string_view message) {
+  ::dprintf(STDERR_FILENO, "%s: %.*s\n", kWorkerArgv0, static_cast<int>(message.size()),
+            message.data());
+}
+
+class SocketChannel : public WorkerChannel {
+ public:
+  explicit SocketChannel(UniqueFd socket) : socket_(std::move(socket)) {}
+
+  // A supervisor that is gone is noticed by the next Await().
+  void Report(const WorkerReport& report) override {
+    (void)::send(socket_.get(), &report, sizeof report, MSG_NOSIGNAL);
+  }
+  Result<WorkerRequest> Await() override {
+    WorkerRequest request{};
+    ssize_t got = 0;
+    do {
+      got = ::recv(socket_.get(), &request, sizeof request, 0);
+    } while (got < 0 && errno == EINTR);
+    if (got == static_cast<ssize_t>(sizeof request)) return request;
+    return Error("the supervisor is gone");
+  }
+
+ private:
+  UniqueFd socket_;
+};
+
+Result<UniqueFd> TakeOver(int number) {
+  if (::fcntl(number, F_SETFD, FD_CLOEXEC) == 0) return UniqueFd(number);
+  return Error("modal-agent starts this itself, with descriptors of its own");
+}
+
+Result<void> Work() {
+  Result<UniqueFd> channel = TakeOver(kWorkerChannelFd);
+  if (!channel) return std::move(channel.error());
+  Result<UniqueFd> job_fd = TakeOver(kWorkerJobFd);
+  if (!job_fd) return std::move(job_fd.error());
+  Result<UniqueFd> criu_fd = TakeOver(kWorkerCriuFd);
+  if (!criu_fd) return std::move(criu_fd.error());
+  const Result<Job> job = ReadJob(job_fd->get());
+  if (!job) return job.error();
+  CriuSession criu(*std::move(criu_fd));
+  SocketChannel socket(*std::move(channel));
+  Worker(criu, socket, "/").Do(*job);
+  return {};
+}
+
+}  // namespace
+
+int RunWorker(std::span<char* const> argv) {
+  const Result<void> done = argv.size() == 1 ? Work() : Error("it takes no arguments");
+  if (!done) Say(done.error().message());
+  return done ? 0 : kExitAgentError;
+}
+
+}  // namespace modal::snapshot

@@ -1,0 +1,52 @@
+// The snapshot worker: a personality of the agent's own binary that does what may block. It does
+// one job (job.h), reports on its channel (worker_protocol.h), and ends.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "snapshot/criu.h"
+#include "snapshot/job.h"
+#include "snapshot/store.h"
+#include "snapshot/worker_protocol.h"
+
+namespace modal::snapshot {
+
+// What the worker says, and is told; a seam for tests.
+class WorkerChannel {
+ public:
+  virtual ~WorkerChannel() = default;
+  virtual void Report(const WorkerReport& report) = 0;
+  // Waits for the next request; an Error: there will be none, the supervisor is gone.
+  virtual Result<WorkerRequest> Await() = 0;
+};
+
+class Worker {
+ public:
+  // `root`: where carried files are put and changed ones looked for ("/"). All outlive the worker.
+  Worker(Criu& criu, WorkerChannel& channel, std::string root)
+      : criu_(criu), channel_(channel), root_(std::move(root)) {}
+
+  // Does the job, and has reported all there is to say when it returns.
+  void Do(const Job& job);
+
+ private:
+  Result<void> Restore(const Job& job);
+  Result<void> RestoreFound(Store& store, const Store::Found& found);
+  Result<void> CarryBack(const Store::Found& found);
+  Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
+  Result<void> Dump(const Job& job);
+  Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
+  void Nothing(std::string_view reason);
+
+  Criu& criu_;
+  WorkerChannel& channel_;
+  std::string root_;
+};
+
+// The personality: argv is kWorkerArgv0 alone, descriptors as in worker_protocol.h.
+int RunWorker(std::span<char* const> argv);
+
+}  // namespace modal::snapshot

@@ -1,0 +1,281 @@
+#include "lifecycle/snapshotter.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "agent/base/exit_status.h"
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+
+namespace modal::lifecycle {
+namespace {
+
+using snapshot::WorkerReport;
+using snapshot::WorkerRequest;
+
+struct SocketPair {
+  UniqueFd first;
+  UniqueFd second;
+};
+
+Result<SocketPair> MakeSocketPair() {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    return Error::FromErrno("snapshot: socketpair", errno);
+  }
+  return SocketPair{UniqueFd(pair[0]), UniqueFd(pair[1])};
+}
+
+}  // namespace
+
+Snapshotter::Snapshotter(event::Loop& loop, Clock& clock, process::Launcher& launcher,
+                         ProcessTree& tree, Log& log, Options options, std::array<int, 2> standard)
+    : loop_(loop),
+      clock_(clock),
+      launcher_(launcher),
+      tree_(tree),
+      log_(log),
+      options_(std::move(options)),
+      standard_(standard) {}
+
+Snapshotter::~Snapshotter() { Cancel(); }
+
+// The helpers
+// --------------------------------------------------------------------------------------
+
+Result<void> Snapshotter::Start(const snapshot::Job& job, Milliseconds limit) {
+  Result<SocketPair> criu = MakeSocketPair();
+  if (!criu) return std::move(criu.error());
+  Result<SocketPair> channel = MakeSocketPair();
+  if (!channel) return std::move(channel.error());
+  // CRIU first: it takes its time to start, and the worker has other things to do meanwhile.
+  if (Result<void> started = StartCriu(criu->first.get()); !started) return started;
+  if (Result<void> started = StartWorker(job, channel->first.get(), criu->second.get()); !started) {
+    EndHelpers();
+    return started;
+  }
+  channel_ = std::move(channel->second);
+  Result<std::unique_ptr<event::Poller>> poller =
+      event::Poller::Watch(loop_, channel_.get(), [this](event::Poller::Ready) { OnReadable(); });
+  if (!poller) {
+    EndHelpers();
+    return std::move(poller.error()).While("snapshot");
+  }
+  poller_ = *std::move(poller);
+  poller_->WaitFor(true, false);
+  limit_ = clock_.After(limit, [this] { OnLimit(); });
+  return {};
+}
+
+Result<void> Snapshotter::StartCriu(int socket) {
+  process::LaunchSpec spec;
+  spec.executable = options_.criu;
+  spec.argv = {"criu", "swrk", Concat(snapshot::kCriuSocketFd)};
+  spec.environment = {"PATH=" + std::string("/usr/sbin:/usr/bin:/sbin:/bin")};
+  if (!options_.cache_dir.empty()) {
+    spec.environment.push_back("XDG_RUNTIME_DIR=" + options_.cache_dir);
+  }
+  spec.workdir = "/";
+  spec.fds.push_back({socket, snapshot::kCriuSocketFd});
+  int next = snapshot::kCriuFirstDescriptorFd;
+  for (const int fd : standard_) spec.fds.push_back({fd, next++});
+  Result<std::unique_ptr<process::Process>> process =
+      launcher_.Launch(spec, [this](ExitStatus status) { OnHelperExit(criu_, "criu", status); });
+  if (!process) return std::move(process.error()).While("snapshot: criu");
+  criu_.process = *std::move(process);
+  tree_.SpareHelper(criu_.process->pid());
+  return {};
+}
+
+Result<void> Snapshotter::StartWorker(const snapshot::Job& job, int channel, int criu) {
+  Result<UniqueFd> sealed = snapshot::SealJob(job);
+  if (!sealed) return std::move(sealed.error());
+  process::LaunchSpec spec;
+  spec.executable = options_.executable;
+  spec.argv = {snapshot::kWorkerArgv0};
+  spec.workdir = "/";
+  spec.fds.push_back({channel, snapshot::kWorkerChannelFd});
+  spec.fds.push_back({sealed->get(), snapshot::kWorkerJobFd});
+  spec.fds.push_back({criu, snapshot::kWorkerCriuFd});
+  spec.parent_death_signal = SIGKILL;
+  Result<std::unique_ptr<process::Process>> process = launcher_.Launch(
+      spec, [this](ExitStatus status) { OnHelperExit(worker_, "worker", status); });
+  if (!process) return std::move(process.error()).While("snapshot: worker");
+  worker_.process = *std::move(process);
+  tree_.SpareHelper(worker_.process->pid());
+  return {};
+}
+
+// A worker that has died says so by the end of its channel.
+void Snapshotter::OnHelperExit(Helper& helper, const char* name, ExitStatus status) {
+  tree_.ForgetHelper(helper.process->pid());
+  log_.Debug("snapshot.helper",
+             {{"name", name}, {"pid", helper.process->pid()}, {"status", status.ToString()}});
+  helper.process.reset();
+}
+
+void Snapshotter::EndHelpers() {
+  limit_.reset();
+  poller_.reset();
+  channel_.Reset();
+  for (Helper* helper : {&worker_, &criu_}) {
+    if (helper->process) (void)helper->process->Signal(SIGKILL);
+  }
+}
+
+void Snapshotter::OnLimit() {
+  const Milliseconds limit = on_restored_ ? options_.restore_limit : options_.dump_limit;
+  Finish(Error(Concat("not done within ", limit.count(), " ms")));
+}
+
+// Whatever was under way has failed.
+void Snapshotter::Finish(Error error) {
+  EndHelpers();
+  if (on_restored_) return Answer(std::move(error));
+  if (dump_.on_resumed) return Resumed(std::move(error));
+  log_.Warn("snapshot.failed", {{"message", error.message()}});
+}
+
+void Snapshotter::Answer(Result<Restored> restored) {
+  if (const OnRestored on_restored = std::exchange(on_restored_, nullptr)) {
+    on_restored(std::move(restored));
+  }
+}
+
+void Snapshotter::Resumed(const Result<void>& resumed) {
+  const DumpEvents dump = std::exchange(dump_, {});
+  if (dump.on_resumed) dump.on_resumed(resumed);
+}
+
+void Snapshotter::Cancel() {
+  on_restored_ = nullptr;
+  dump_ = {};
+  EndHelpers();
+}
+
+// What the worker reports
+// --------------------------------------------------------------------------
+
+void Snapshotter::OnReadable() {
+  WorkerReport report{};
+  ssize_t got = 0;
+  do {
+    got = ::recv(channel_.get(), &report, sizeof report, MSG_DONTWAIT);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN) return;
+  if (got != static_cast<ssize_t>(sizeof report)) return Finish(Error("the worker has ended"));
+  OnReport(report);
+}
+
+void Snapshotter::OnReport(const WorkerReport& report) {
+  switch (report.kind) {
+    case WorkerReport::Kind::kKey:
+      return OnKey(report);
+    case WorkerReport::Kind::kFound:
+      if (on_restored_) {
+        has_snapshot_ = true;
+        return Tell(WorkerRequest::Kind::kGoOn, 0, "");
+      }
+      if (dump_.on_ready) dump_.on_ready();
+      return;
+    case WorkerReport::Kind::kNothing:
+      return Finish(Error(std::string(BoardText(report.reason))));
+    case WorkerReport::Kind::kRestored:
+      limit_.reset();
+      return Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
+                             static_cast<uint64_t>(report.value)});
+    case WorkerReport::Kind::kResumed:
+      has_snapshot_ = true;
+      log_.Info("snapshot.dumped", {{"key", key_}, {"frozen_ms", report.value}});
+      return Resumed({});
+    case WorkerReport::Kind::kDone:
+      log_.Info("snapshot.done", {{"key", key_},
+                                  {"standing", BoardText(report.text)},
+                                  {"message", BoardText(report.reason)},
+                                  {"bytes", report.value}});
+      return EndHelpers();
+    case WorkerReport::Kind::kFailed:
+      return Finish(Error(std::string(BoardText(report.reason))));
+  }
+  Finish(Error("the worker has said something that nobody understands"));
+}
+
+void Snapshotter::OnKey(const WorkerReport& report) {
+  key_ = BoardText(report.text);
+  image_identity_ = BoardText(report.reason);
+  if (key_.empty()) {
+    return Finish(Error(Concat("no identity of the image: ", BoardText(report.reason),
+                               "; write one with --snapshot-key")));
+  }
+  log_.Debug("snapshot.key", {{"key", key_}, {"image", image_identity_}});
+}
+
+void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::string& text) {
+  if (!channel_) return;
+  WorkerRequest request{};
+  request.kind = kind;
+  request.value = value;
+  SetBoardText(request.text, text);
+  if (::send(channel_.get(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    log_.Warn("snapshot.failed",
+              {{"message", Error::FromErrno("tell the worker", errno).message()}});
+  }
+}
+
+// What the supervisor asks for
+// ---------------------------------------------------------------------
+
+void Snapshotter::Restore(OnRestored on_restored) {
+  on_restored_ = std::move(on_restored);
+  snapshot::Job job = options_.job;
+  job.kind = snapshot::JobKind::kRestore;
+  job.raise_pids = true;
+  if (Result<void> started = Start(job, options_.restore_limit); !started) {
+    // From the loop, as everything else.
+    limit_ = clock_.After(Milliseconds(0),
+                          [this, why = started.error().message()] { Finish(Error(why)); });
+  }
+}
+
+void Snapshotter::RestoreServed(Milliseconds ready) {
+  Tell(WorkerRequest::Kind::kServed, ready.count(), "");
+}
+
+void Snapshotter::RestoreFailed(const std::string& why) {
+  Tell(WorkerRequest::Kind::kUseless, 0, why);
+}
+
+bool Snapshotter::WantsDump() const { return options_.dumps && !key_.empty() && !has_snapshot_; }
+
+void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
+  dump_ = std::move(events);
+  snapshot::Job job = options_.job;
+  job.kind = snapshot::JobKind::kDump;
+  job.key = key_;
+  job.image_identity = image_identity_;
+  job.workload = tree.workload;
+  snapshot::Manifest& manifest = job.manifest;
+  manifest.root = tree.root;
+  manifest.listening = tree.listening;
+  manifest.times = tree.times;
+  manifest.command = job.inputs.command;
+  manifest.kernel = job.inputs.kernel;
+  manifest.criu_build = job.inputs.criu_build;
+  manifest.agent_version = job.inputs.agent_version;
+  manifest.capabilities = job.inputs.capabilities;
+  manifest.uid = job.inputs.uid;
+  manifest.gid = job.inputs.gid;
+  if (Result<void> started = Start(job, options_.dump_limit); !started) {
+    limit_ = clock_.After(Milliseconds(0),
+                          [this, why = started.error().message()] { Finish(Error(why)); });
+  }
+}
+
+void Snapshotter::Proceed() { Tell(WorkerRequest::Kind::kGoOn, 0, ""); }
+
+}  // namespace modal::lifecycle

@@ -1,0 +1,139 @@
+// Takes and restores snapshots for the supervisor.
+//
+// What may block is done by a worker process, what CRIU does by `criu swrk`; both are helpers of
+// ours, started here, and ended when they take too long. The restored tree is our own child.
+//
+// Restore() comes first, before anything of the workload is started; then, of a workload that was
+// started cold, Dump(). Callbacks run from the loop, once each, and never after Cancel().
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/event/loop.h"
+#include "agent/event/poller.h"
+#include "agent/process/launcher.h"
+#include "lifecycle/process_tree.h"
+#include "snapshot/job.h"
+#include "snapshot/worker_protocol.h"
+
+namespace modal::lifecycle {
+
+// As the supervisor sees it.
+class Snapshots {
+ public:
+  // A tree that has been restored: its root, as if it had been launched; and the server's own
+  // process (0: a hook had started it).
+  struct Restored {
+    pid_t root = 0;
+    pid_t workload = 0;
+    Milliseconds cold{};  // what the cold start had taken
+    uint64_t bytes = 0;   // of memory that came back
+  };
+  // An Error: a cold start, and why.
+  using OnRestored = std::function<void(Result<Restored>)>;
+
+  // What is to be dumped, and what the manifest is to say of it.
+  struct Tree {
+    pid_t root = 0;
+    pid_t workload = 0;
+    std::string listening;
+    snapshot::DumpTimes times;
+  };
+  struct DumpEvents {
+    // The worker is ready, and waits for Proceed().
+    std::function<void()> on_ready;
+    // The tree runs again, or (an Error) never stood still: there will be no snapshot.
+    std::function<void(const Result<void>&)> on_resumed;
+  };
+
+  virtual ~Snapshots() = default;
+
+  virtual void Restore(OnRestored on_restored) = 0;
+  // The restored tree was ready so long after the agent's start; or it was not, and why.
+  virtual void RestoreServed(Milliseconds ready) = 0;
+  virtual void RestoreFailed(const std::string& why) = 0;
+
+  // Whether a dump would make a snapshot: there is a key, and none of that key yet.
+  virtual bool WantsDump() const = 0;
+  virtual void Dump(const Tree& tree, DumpEvents events) = 0;
+  virtual void Proceed() = 0;
+
+  // Ends whatever is under way.
+  virtual void Cancel() = 0;
+};
+
+class Snapshotter : public Snapshots {
+ public:
+  struct Options {
+    std::string criu;        // path of the program
+    std::string executable;  // of the agent's own binary
+    bool restores = true;    // --snapshot auto and restore
+    bool dumps = true;       // --snapshot auto and create
+    std::string cache_dir;   // XDG_RUNTIME_DIR for criu: where it keeps what it knows of the kernel
+    Milliseconds restore_limit{30'000};
+    Milliseconds dump_limit{120'000};
+    // The restore job, as far as the configuration tells; dumps use its folder and its inputs.
+    snapshot::Job job;
+  };
+
+  // `standard`: descriptors that stand in for the workload's standard output and error (not owned).
+  Snapshotter(event::Loop& loop, Clock& clock, process::Launcher& launcher, ProcessTree& tree,
+              Log& log, Options options, std::array<int, 2> standard);
+  ~Snapshotter() override;
+
+  void Restore(OnRestored on_restored) override;
+  void RestoreServed(Milliseconds ready) override;
+  void RestoreFailed(const std::string& why) override;
+  bool WantsDump() const override;
+  void Dump(const Tree& tree, DumpEvents events) override;
+  void Proceed() override;
+  void Cancel() override;
+
+ private:
+  // One of the two processes.
+  struct Helper {
+    std::unique_ptr<process::Process> process;
+  };
+
+  Result<void> Start(const snapshot::Job& job, Milliseconds limit);
+  Result<void> StartCriu(int socket);
+  Result<void> StartWorker(const snapshot::Job& job, int channel, int criu);
+  void OnHelperExit(Helper& helper, const char* name, ExitStatus status);
+  void OnReadable();
+  void OnReport(const snapshot::WorkerReport& report);
+  void OnKey(const snapshot::WorkerReport& report);
+  void OnLimit();
+  void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
+  void Finish(Error error);
+  void Answer(Result<Restored> restored);
+  void Resumed(const Result<void>& resumed);
+  void EndHelpers();
+
+  event::Loop& loop_;
+  Clock& clock_;
+  process::Launcher& launcher_;
+  ProcessTree& tree_;
+  Log& log_;
+  Options options_;
+  std::array<int, 2> standard_;
+
+  std::string key_;
+  std::string image_identity_;
+  bool has_snapshot_ = false;  // of this key, whatever it is worth
+  OnRestored on_restored_;
+  DumpEvents dump_;
+  UniqueFd channel_;
+  std::unique_ptr<event::Poller> poller_;
+  Helper worker_;
+  Helper criu_;
+  std::unique_ptr<Timer> limit_;
+};
+
+}  // namespace modal::lifecycle

@@ -44,6 +44,13 @@ struct AgentStatus {
   bool live;                        // false once the workload was found unhealthy
   bool drain_requested;             // `modal-agent drain`
 
+  // Snapshots; empty without --snapshot-dir.
+  char origin[16];          // "cold" or "restore": how what serves came to be
+  char snapshot_key[40];    // of this container; empty: it has none
+  char snapshot_note[512];  // the last thing that is to be known: why it was a cold start, ...
+  int64_t restored_ms;      // when the restored tree ran; -1: none was
+  int64_t dump_ms;          // how long the tree was disturbed by a dump; -1: by none
+
   int32_t workload_pid;  // 0: none
   uint32_t restarts;
   char command[256];

@@ -23,7 +23,24 @@
 
 namespace modal::lifecycle {
 
-class KeeperLauncher {
+// As the supervisor sees it.
+class TreeKeeper {
+ public:
+  virtual ~TreeKeeper() = default;
+
+  // What they start is alike, but for the end: the workload's is the keeper's.
+  virtual process::Launcher& for_hooks() = 0;
+  virtual process::Launcher& for_workload() = 0;
+  // The root of the tree, and leader of its session; 0: there is none.
+  virtual pid_t root() const = 0;
+  // The server's own process; 0: it was not started here.
+  virtual pid_t workload() const = 0;
+  // Ends the channel: nothing can be launched any more. `on_left` runs from the loop once the
+  // keeper has closed its end, too.
+  virtual void Leave(std::function<void()> on_left) = 0;
+};
+
+class KeeperLauncher : public TreeKeeper {
  public:
   static constexpr Milliseconds kPatience{5000};
 
@@ -31,19 +48,13 @@ class KeeperLauncher {
   // and 2 (not owned), which what it starts inherits.
   KeeperLauncher(event::Loop& loop, Clock& clock, process::Launcher& launcher, Log& log,
                  std::string executable, std::array<int, 3> standard);
-  ~KeeperLauncher();
+  ~KeeperLauncher() override;
 
-  // What they start is alike, but for the end: the workload's is the keeper's.
-  process::Launcher& for_hooks() { return hooks_; }
-  process::Launcher& for_workload() { return workload_; }
-
-  // The root of the tree, and its leader; 0: there is none.
-  pid_t keeper() const { return keeper_ ? keeper_->pid() : 0; }
-  pid_t workload() const { return main_pid_; }
-
-  // Ends the channel: nothing can be launched any more. `on_left` runs from the loop once the
-  // keeper has closed its end, too.
-  void Leave(std::function<void()> on_left);
+  process::Launcher& for_hooks() override { return hooks_; }
+  process::Launcher& for_workload() override { return workload_; }
+  pid_t root() const override { return keeper_ ? keeper_->pid() : 0; }
+  pid_t workload() const override { return main_pid_; }
+  void Leave(std::function<void()> on_left) override;
 
  private:
   // One of the two faces above.
@@ -53,6 +64,9 @@ class KeeperLauncher {
     Result<std::unique_ptr<process::Process>> Launch(const process::LaunchSpec& spec,
                                                      process::ExitCallback on_exit) override {
       return owner_.Launch(spec, std::move(on_exit), is_main_);
+    }
+    std::unique_ptr<process::Process> Adopt(pid_t pid, process::ExitCallback on_exit) override {
+      return owner_.launcher_.Adopt(pid, std::move(on_exit));
     }
 
    private:

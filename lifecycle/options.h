@@ -34,9 +34,10 @@ struct Options {
   DataPlane data_plane;                 // with `listen` only
   std::string control;                  // path of the control socket; empty: the first that works
 
-  std::vector<std::string> on_enter;  // startup hooks: command lines for /bin/sh -c
-  std::vector<std::string> on_exit;   // exit handlers
-  std::string hooks_dir;              // hooks.d: enter/ and exit/ hold executables; may be missing
+  std::vector<std::string> on_enter;    // startup hooks: command lines for /bin/sh -c
+  std::vector<std::string> on_restore;  // run once the server is ready, be it started or restored
+  std::vector<std::string> on_exit;     // exit handlers
+  std::string hooks_dir;  // hooks.d: enter/ and exit/ hold executables; may be missing
   Milliseconds hook_timeout{};
   Milliseconds startup_timeout{};
 

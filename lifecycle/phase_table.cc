@@ -4,6 +4,10 @@ namespace modal::lifecycle {
 
 std::string_view TriggerName(Trigger trigger) {
   switch (trigger) {
+    case Trigger::kRestored:
+      return "restored";
+    case Trigger::kRestoreFailed:
+      return "restore-failed";
     case Trigger::kHooksDone:
       return "hooks-done";
     case Trigger::kHookFailed:
@@ -14,6 +18,8 @@ std::string_view TriggerName(Trigger trigger) {
       return "launch-failed";
     case Trigger::kPortOpen:
       return "port-open";
+    case Trigger::kDumpDue:
+      return "dump-due";
     case Trigger::kStartupTimeout:
       return "startup-timeout";
     case Trigger::kTerminate:

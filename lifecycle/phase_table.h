@@ -2,6 +2,7 @@
 // Supervisor::Enter() does.
 //
 //   StartupHooks → Launching → WaitingForPort → Serving → Draining → Stopping → Stopped
+//        └── Restoring ─────────────┘   └ Checkpointing ┘
 #pragma once
 
 #include <array>
@@ -15,11 +16,14 @@ namespace modal::lifecycle {
 using health::Phase;
 
 enum class Trigger {
+  kRestored,        // a snapshot has been restored, and runs
+  kRestoreFailed,   // there is none, or it came to nothing: a cold start
   kHooksDone,       // every startup hook returned 0
   kHookFailed,      // one did not, or ran into --hook-timeout
   kLaunched,        // COMMAND runs, or there is none to run
   kLaunchFailed,    // COMMAND could not be executed
   kPortOpen,        // the port is reachable, and --health-path answers
+  kDumpDue,         // the same, and a snapshot is to be taken before anybody is served
   kStartupTimeout,  // it was not within --startup-timeout
   kTerminate,       // a first SIGTERM or SIGINT
   kTerminateAgain,  // a second one
@@ -40,6 +44,11 @@ struct Transition {
 };
 
 inline constexpr std::array kTransitions{
+    Transition{Phase::kRestoring, Trigger::kRestored, Phase::kWaitingForPort},
+    Transition{Phase::kRestoring, Trigger::kRestoreFailed, Phase::kStartupHooks},
+    Transition{Phase::kRestoring, Trigger::kTerminate, Phase::kStopping},
+    Transition{Phase::kRestoring, Trigger::kAgentFailed, Phase::kStopping},
+
     Transition{Phase::kStartupHooks, Trigger::kHooksDone, Phase::kLaunching},
     Transition{Phase::kStartupHooks, Trigger::kHookFailed, Phase::kStopping},
     Transition{Phase::kStartupHooks, Trigger::kTerminate, Phase::kStopping},
@@ -52,11 +61,21 @@ inline constexpr std::array kTransitions{
     Transition{Phase::kLaunching, Trigger::kAgentFailed, Phase::kStopping},
 
     Transition{Phase::kWaitingForPort, Trigger::kPortOpen, Phase::kServing},
+    Transition{Phase::kWaitingForPort, Trigger::kDumpDue, Phase::kCheckpointing},
+    Transition{Phase::kWaitingForPort, Trigger::kRestoreFailed, Phase::kStartupHooks},
+    Transition{Phase::kWaitingForPort, Trigger::kHookFailed, Phase::kStopping},
     Transition{Phase::kWaitingForPort, Trigger::kStartupTimeout, Phase::kStopping},
     Transition{Phase::kWaitingForPort, Trigger::kRestart, Phase::kLaunching},
     Transition{Phase::kWaitingForPort, Trigger::kWorkloadExited, Phase::kStopping},
     Transition{Phase::kWaitingForPort, Trigger::kTerminate, Phase::kStopping},
     Transition{Phase::kWaitingForPort, Trigger::kAgentFailed, Phase::kStopping},
+
+    Transition{Phase::kCheckpointing, Trigger::kPortOpen, Phase::kServing},
+    Transition{Phase::kCheckpointing, Trigger::kHookFailed, Phase::kStopping},
+    Transition{Phase::kCheckpointing, Trigger::kRestart, Phase::kLaunching},
+    Transition{Phase::kCheckpointing, Trigger::kWorkloadExited, Phase::kStopping},
+    Transition{Phase::kCheckpointing, Trigger::kTerminate, Phase::kStopping},
+    Transition{Phase::kCheckpointing, Trigger::kAgentFailed, Phase::kStopping},
 
     Transition{Phase::kServing, Trigger::kTerminate, Phase::kDraining},
     Transition{Phase::kServing, Trigger::kUnhealthy, Phase::kDraining},

@@ -81,8 +81,9 @@ Supervisor::~Supervisor() { *alive_ = false; }
 
 void Supervisor::Start() {
   PlanTheStop();
-  SetPhase(Phase::kStartupHooks);
-  Enter(Phase::kStartupHooks, Phase::kStartupHooks);
+  const Phase first = parts_.snapshots ? Phase::kRestoring : Phase::kStartupHooks;
+  SetPhase(first);
+  Enter(first, first);
 }
 
 void Supervisor::Fire(Trigger trigger) {
@@ -131,8 +132,9 @@ void Supervisor::Enter(Phase phase, Phase from) {
     case Phase::kStopped:
       return EnterStopped();
     case Phase::kRestoring:
+      return EnterRestoring();
     case Phase::kCheckpointing:
-      MODAL_CHECK(false);  // no transition leads there
+      return EnterCheckpointing();
   }
 }
 
@@ -147,7 +149,7 @@ void Supervisor::EnterStartupHooks() {
   anything_ran_ = true;
   if (parts_.gateway) parts_.gateway->Start();
   enter_hooks_ = std::make_unique<HookRunner>(
-      parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
+      parts_.loop, parts_.clock, LauncherForHooks(), parts_.log, std::move(hooks),
       HookRunner::Options{options_.hook_timeout, true, BaseSpec()},
       [this](const HookRunner::Outcome& outcome) { OnHooksDone(outcome); });
   enter_hooks_->Run();
@@ -227,7 +229,7 @@ void Supervisor::LaunchWorkload() {
   spec.argv = options_.command;
   spec.session = SessionFor(seat_());
   Result<std::unique_ptr<process::Process>> process =
-      parts_.launcher.Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
+      LauncherForWorkload().Launch(spec, [this](ExitStatus status) { OnWorkloadExit(status); });
   if (!process) {
     const int code = process.error().exit_code();
     std::string why = "cannot start COMMAND: " + process.error().message();
@@ -311,7 +313,7 @@ void Supervisor::OnUnixSocketOpen() {
 void Supervisor::OnServerFound(const std::string& address) {
   SetBoardText(status_.listening, address);
   parts_.log.Info("port.open", {{"address", address}, {"ms", SinceStart()}});
-  if (options_.health_path.empty()) return Fire(Trigger::kPortOpen);
+  if (options_.health_path.empty()) return OnReady();
   if (parts_.gateway) parts_.gateway->Start();
   ProbeUntilHealthy();
 }
@@ -325,7 +327,7 @@ void Supervisor::ProbeUntilHealthy() {
 
 void Supervisor::OnStartupProbe(const ProbeResult& result) {
   if (status_.phase != Phase::kWaitingForPort) return;
-  if (result.ok()) return Fire(Trigger::kPortOpen);
+  if (result.ok()) return OnReady();
   SetNote(LogLevel::kInfo, result.status ? Concat("the port is open, but GET ",
                                                   options_.health_path, " answers ", result.status)
                                          : Concat("the port is open, but GET ",
@@ -347,13 +349,14 @@ void Supervisor::OnStartupTimeout() {
   std::string why = Concat("not ready within ", options_.startup_timeout.count(), " ms");
   if (port_wait_) port_wait_->LookNow();
   if (unix_wait_) unix_wait_->LookNow();
-  if (status_.phase == Phase::kServing) return;  // it opened this very moment
+  if (!startup_timeout_) return;  // it opened this very moment
   const std::string_view note = BoardText(status_.waiting_note);
   why += note.empty() ? Concat(": nothing listens on port ", ServerPort()) : Concat(": ", note);
   if (seat_() == Seat::kForeground) {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
   }
+  if (IsRestored()) return RestoreCameToNothing(why);
   parts_.log.Error("startup.timeout", {{"message", why}});
   StopBecause("modal-agent", why, kExitStartupTimeout);
   Fire(Trigger::kStartupTimeout);
@@ -369,6 +372,9 @@ void Supervisor::EnterServing() {
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
+  if (IsRestored() && status_.restarts == 0) {
+    parts_.snapshots->RestoreServed(Milliseconds(SinceStart()));
+  }
   StartHealthMonitor();
 }
 
@@ -566,7 +572,11 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
-  if (status_.phase != Phase::kWaitingForPort && status_.phase != Phase::kServing) {
+  if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
+    return RestoreCameToNothing("it ended with " + workload_status_->ToString());
+  }
+  if (status_.phase != Phase::kWaitingForPort && status_.phase != Phase::kCheckpointing &&
+      status_.phase != Phase::kServing) {
     return Fire(Trigger::kWorkloadExited);
   }
   if (HasDaemonised()) {
@@ -599,6 +609,7 @@ bool Supervisor::HasDaemonised() {
 
 void Supervisor::OnChildrenCollected() {
   if (workload_end_) workload_end_->ChildrenCollected();
+  if (restore_end_) restore_end_->ChildrenCollected();
   if (shutdown_) return shutdown_->ChildrenCollected();
   const bool follows_children = daemonised_ || (options_.command.empty() && !attached_);
   const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
@@ -755,6 +766,9 @@ std::vector<Hook> Supervisor::HooksOf(const std::string& folder,
 void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
   if (!parts_.tree.CanTellApart()) StopGateway();
+  if (parts_.snapshots) parts_.snapshots->Cancel();
+  if (late_hooks_) late_hooks_->Cancel();
+  restore_end_.reset();
   if (enter_hooks_) {
     NoteHookSessions();
     enter_hooks_->Cancel();

@@ -28,12 +28,14 @@
 #include "lifecycle/gateway_drain.h"
 #include "lifecycle/health_monitor.h"
 #include "lifecycle/hook_runner.h"
+#include "lifecycle/keeper_launcher.h"
 #include "lifecycle/options.h"
 #include "lifecycle/phase_table.h"
 #include "lifecycle/process_tree.h"
 #include "lifecycle/reload.h"
 #include "lifecycle/seat.h"
 #include "lifecycle/shutdown.h"
+#include "lifecycle/snapshotter.h"
 #include "lifecycle/stop_plan.h"
 #include "lifecycle/workload_end.h"
 
@@ -60,6 +62,9 @@ class Supervisor {
     // Also puts into `changed` the names of what it has changed elsewhere.
     std::function<Result<Options>(std::vector<std::string>& changed)> reload;
     std::set<uint64_t> own_listeners = {};  // inodes of the sockets on which we listen ourselves
+    // With snapshots; both or none.
+    Snapshots* snapshots = nullptr;
+    TreeKeeper* keeper = nullptr;
   };
 
   // `seat`: where we sit at this moment. With a terminal the workload stays in our session, and
@@ -85,9 +90,11 @@ class Supervisor {
   void Fire(Trigger trigger);
   void SetPhase(Phase phase);
   void Enter(Phase phase, Phase from);
+  void EnterRestoring();
   void EnterStartupHooks();
   void EnterLaunching();
   void EnterWaitingForPort();
+  void EnterCheckpointing();
   void EnterServing();
   void EnterDraining();
   void EnterStopping(Phase from);
@@ -110,6 +117,20 @@ class Supervisor {
   void ProbeUntilHealthy();
   void OnStartupProbe(const ProbeResult& result);
   void SetNote(LogLevel level, const std::string& note);
+
+  // Snapshots (supervisor_snapshots.cc).
+  void OnRestored(const Result<Snapshots::Restored>& restored);
+  void RestoreCameToNothing(const std::string& why);
+  void StartCold();
+  void OnReady();
+  void OnKeeperLeft();
+  void OnDumped(const Result<void>& dumped);
+  void RunLateHooks();
+  void OnLateHooksDone(const HookRunner::Outcome& outcome);
+  void NoteSnapshot(const std::string& note);
+  bool IsRestored() const;
+  process::Launcher& LauncherForHooks();
+  process::Launcher& LauncherForWorkload();
 
   // The data plane.
   bool Carries() const { return parts_.gateway && options_.listen; }
@@ -186,6 +207,9 @@ class Supervisor {
   Clock::TimePoint serving_since_{};
 
   std::unique_ptr<HookRunner> enter_hooks_;
+  std::unique_ptr<HookRunner> late_hooks_;
+  std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
+  Clock::TimePoint dump_began_{};
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

@@ -415,6 +415,10 @@ Error AsAgentError(Error error) {
 
 }  // namespace
 
+std::unique_ptr<Process> ProcessLauncher::Adopt(pid_t pid, ExitCallback on_exit) {
+  return std::make_unique<LaunchedProcess>(reaper_, pid, std::move(on_exit));
+}
+
 Result<std::unique_ptr<Process>> ProcessLauncher::Launch(const LaunchSpec& spec,
                                                          ExitCallback on_exit) {
   Preparation preparation;

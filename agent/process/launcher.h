@@ -92,6 +92,9 @@ class Launcher {
  public:
   virtual ~Launcher() = default;
   virtual Result<std::unique_ptr<Process>> Launch(const LaunchSpec& spec, ExitCallback on_exit) = 0;
+  // A child of ours that somebody else has started (a restored process), as if it had been launched
+  // here. It has not been reaped yet.
+  virtual std::unique_ptr<Process> Adopt(pid_t pid, ExitCallback on_exit) = 0;
 };
 
 class Reaper;
@@ -101,6 +104,7 @@ class ProcessLauncher : public Launcher {
  public:
   explicit ProcessLauncher(Reaper& reaper) : reaper_(reaper) {}
   Result<std::unique_ptr<Process>> Launch(const LaunchSpec& spec, ExitCallback on_exit) override;
+  std::unique_ptr<Process> Adopt(pid_t pid, ExitCallback on_exit) override;
 
  private:
   Reaper& reaper_;

@@ -58,6 +58,13 @@ class FakeLauncher : public process::Launcher {
     return std::unique_ptr<process::Process>(new Handle(*this, one));
   }
 
+  std::unique_ptr<process::Process> Adopt(pid_t pid, process::ExitCallback on_exit) override {
+    Started& one = started.emplace_back();
+    one.pid = pid;
+    one.on_exit = std::move(on_exit);
+    return std::unique_ptr<process::Process>(new Handle(*this, one));
+  }
+
   // The process ends, as the Reaper would tell it.
   void Exit(Started& one, ExitStatus status) {
     MODAL_CHECK(one.running);

@@ -1,0 +1,168 @@
+// The part of the supervisor that has to do with snapshots: from the start until it serves, be the
+// tree restored or started cold.
+
+#include <signal.h>
+
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+#include "lifecycle/supervisor.h"
+
+namespace modal::lifecycle {
+namespace {
+
+constexpr std::string_view kCold = "cold";
+constexpr std::string_view kRestore = "restore";
+// Nothing of a failed restore is worth waiting for.
+constexpr Milliseconds kNoPatience{0};
+
+}  // namespace
+
+bool Supervisor::IsRestored() const { return BoardText(status_.origin) == kRestore; }
+
+process::Launcher& Supervisor::LauncherForHooks() {
+  return parts_.keeper ? parts_.keeper->for_hooks() : parts_.launcher;
+}
+
+// One that is started again is not dumped any more.
+process::Launcher& Supervisor::LauncherForWorkload() {
+  const bool is_first = status_.restarts == 0;
+  return parts_.keeper && is_first ? parts_.keeper->for_workload() : parts_.launcher;
+}
+
+void Supervisor::NoteSnapshot(const std::string& note) {
+  SetBoardText(status_.snapshot_note, note);
+  Publish();
+}
+
+// Restoring
+// ----------------------------------------------------------------------------------------
+
+void Supervisor::EnterRestoring() {
+  if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
+  SetBoardText(status_.origin, kCold);
+  if (parts_.gateway) parts_.gateway->Start();
+  parts_.snapshots->Restore(
+      [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+}
+
+void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
+  if (status_.phase != Phase::kRestoring) return;
+  if (!restored) {
+    parts_.log.Info("snapshot.cold", {{"message", restored.error().message()}});
+    NoteSnapshot("cold start: " + restored.error().message());
+    return StartCold();
+  }
+  SetBoardText(status_.origin, kRestore);
+  status_.restored_ms = SinceStart();
+  anything_ran_ = true;
+  attached_ = false;
+  workload_ =
+      parts_.launcher.Adopt(restored->root, [this](ExitStatus status) { OnWorkloadExit(status); });
+  workload_session_ = restored->root;
+  parts_.tree.NoteSession(workload_session_);
+  status_.workload_pid = restored->workload ? restored->workload : restored->root;
+  parts_.log.Info("snapshot.restored", {{"pid", status_.workload_pid},
+                                        {"root", restored->root},
+                                        {"bytes", restored->bytes},
+                                        {"cold_ms", restored->cold},
+                                        {"ms", SinceStart()}});
+  StartStartupTimeout();
+  Fire(Trigger::kRestored);
+}
+
+// The tree ran, but nobody was served: no reason not to serve now.
+void Supervisor::RestoreCameToNothing(const std::string& why) {
+  parts_.log.Warn("snapshot.useless", {{"message", why}});
+  parts_.snapshots->RestoreFailed(why);
+  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  SetBoardText(status_.origin, kCold);
+  Retire(std::move(port_wait_));
+  Retire(std::move(unix_wait_));
+  Retire(std::move(late_hooks_));
+  startup_probe_.reset();
+  startup_timeout_.reset();
+  ++port_waits_;
+  StartCold();
+}
+
+// Whatever a restore has left is cleared away first.
+void Supervisor::StartCold() {
+  restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
+                                               SIGKILL, kNoPatience, [this] {
+                                                 Retire(std::move(restore_end_));
+                                                 workload_.reset();
+                                                 workload_exit_.reset();
+                                                 workload_status_.reset();
+                                                 status_.workload_pid = 0;
+                                                 Fire(Trigger::kRestoreFailed);
+                                               });
+}
+
+// Ready
+// --------------------------------------------------------------------------------------------
+
+// The port is open, and --health-path answers.
+void Supervisor::OnReady() {
+  startup_timeout_.reset();
+  startup_probe_.reset();
+  const bool dumps = parts_.snapshots && parts_.keeper && parts_.keeper->root() != 0 &&
+                     status_.restarts == 0 && parts_.snapshots->WantsDump();
+  if (dumps) return Fire(Trigger::kDumpDue);
+  RunLateHooks();
+}
+
+void Supervisor::EnterCheckpointing() {
+  Retire(std::move(port_wait_));
+  Retire(std::move(unix_wait_));
+  parts_.keeper->Leave([this] { OnKeeperLeft(); });
+}
+
+// From here on the tree holds nothing that leads to us but its standard descriptors.
+void Supervisor::OnKeeperLeft() {
+  if (status_.phase != Phase::kCheckpointing) return;
+  Snapshots::Tree tree;
+  tree.root = parts_.keeper->root();
+  if (tree.root == 0) return;  // it has ended; what follows from that is on its way
+  tree.workload = parts_.keeper->workload();
+  tree.listening = BoardText(status_.listening);
+  tree.times.cold_ms = SinceStart();
+  tree.times.hooks_ms = status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)];
+  Snapshots::DumpEvents events;
+  events.on_ready = [this] {
+    dump_began_ = parts_.clock.Now();
+    parts_.snapshots->Proceed();
+  };
+  events.on_resumed = [this](const Result<void>& dumped) { OnDumped(dumped); };
+  parts_.snapshots->Dump(tree, std::move(events));
+}
+
+void Supervisor::OnDumped(const Result<void>& dumped) {
+  if (status_.phase != Phase::kCheckpointing) return;
+  status_.dump_ms =
+      std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - dump_began_).count();
+  if (!dumped) {
+    parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
+    NoteSnapshot("no snapshot: " + dumped.error().message());
+  }
+  RunLateHooks();
+}
+
+void Supervisor::RunLateHooks() {
+  std::vector<Hook> hooks = HooksOf("restore", options_.on_restore);
+  if (hooks.empty()) return Fire(Trigger::kPortOpen);
+  late_hooks_ = std::make_unique<HookRunner>(
+      parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
+      HookRunner::Options{options_.hook_timeout, true, BaseSpec()},
+      [this](const HookRunner::Outcome& outcome) { OnLateHooksDone(outcome); });
+  late_hooks_->Run();
+}
+
+void Supervisor::OnLateHooksDone(const HookRunner::Outcome& outcome) {
+  status_.hooks_run += outcome.run;
+  status_.hooks_failed += outcome.failed;
+  if (outcome.failed == 0) return Fire(Trigger::kPortOpen);
+  StopBecause("a hook after the start", outcome.first_failure, kExitHookFailed);
+  Fire(Trigger::kHookFailed);
+}
+
+}  // namespace modal::lifecycle

@@ -13,6 +13,7 @@
 #include "agent/base/strings.h"
 #include "agent/event/listener.h"
 #include "agent/process/terminal.h"
+#include "agent/snapshot_parts.h"
 #include "healthcheck/status_json.h"
 
 namespace modal {
@@ -116,6 +117,7 @@ int Agent::Run() {
     CollectChildren();  // orphans that were there before us
     loop_.Run();
   }
+  if (output_) output_->Flush();
   sink_.FlushFor(kLastWordsMs);
   return exit_code_;
 }
@@ -136,9 +138,10 @@ Result<void> Agent::SetUp() {
   board_ = std::make_unique<BoardWriter<health::AgentStatus>>(*std::move(board));
 
   if (Result<void> made = MakeGateway(); !made) return made;
-  const lifecycle::Options& options = invocation_.options;
   job_control_ =
       std::make_unique<lifecycle::JobControl>(reaper_, ControllingTerminal(), is_process_1_);
+  MakeSnapshots();
+  const lifecycle::Options& options = invocation_.options;
   supervisor_ = std::make_unique<lifecycle::Supervisor>(
       options,
       lifecycle::Supervisor::Parts{
@@ -146,7 +149,8 @@ Result<void> Agent::SetUp() {
           [this](const health::AgentStatus& status) { board_->Publish(status); },
           [this] { return reaper_.last_orphan(); },
           [this](health::AgentStatus& status) { Count(status); },
-          [this](std::vector<std::string>& changed) { return Reload(changed); }, own_listeners_},
+          [this](std::vector<std::string>& changed) { return Reload(changed); }, own_listeners_,
+          snapshots_.get(), keeper_.get()},
       [this] { return job_control_->seat(); },
       [this](int exit_code) {
         exit_code_ = exit_code;
@@ -156,6 +160,33 @@ Result<void> Agent::SetUp() {
   // Hooks may well use it; a server is not held up for it.
   if (!options.on_enter.empty()) StartControl();
   return {};
+}
+
+// Without what they need there are none, and everything else is as ever.
+void Agent::MakeSnapshots() {
+  lifecycle::Options& options = invocation_.options;
+  if (!options.snapshots.on()) return;
+  const auto off = [this](const std::string& why) {
+    log_.Warn("snapshot.off", {{"message", "no snapshots: " + why}});
+  };
+  if (ControllingTerminal() >= 0) {
+    return off("standard input is a terminal, which a restored server would not have");
+  }
+  const char* path = ::getenv("PATH");
+  Result<lifecycle::Snapshotter::Options> made =
+      MakeSnapshotOptions(options, path ? path : "", kOwnExecutable);
+  if (!made) return off(made.error().message());
+  Result<std::unique_ptr<lifecycle::WorkloadOutput>> output =
+      lifecycle::WorkloadOutput::Make(loop_, clock_);
+  if (!output) return off(output.error().message());
+  output_ = *std::move(output);
+  // The same in each container that is to take the tree over.
+  options.capabilities = made->job.inputs.capabilities;
+  keeper_ = std::make_unique<lifecycle::KeeperLauncher>(loop_, clock_, launcher_, log_,
+                                                        kOwnExecutable, output_->standard());
+  snapshots_ = std::make_unique<lifecycle::Snapshotter>(
+      loop_, clock_, launcher_, tree_, log_, *std::move(made),
+      std::array<int, 2>{output_->standard()[1], output_->standard()[2]});
 }
 
 Result<void> Agent::MakeGateway() {

@@ -23,8 +23,11 @@
 #include "lifecycle/control_server.h"
 #include "lifecycle/gateway_process.h"
 #include "lifecycle/job_control.h"
+#include "lifecycle/keeper_launcher.h"
 #include "lifecycle/process_tree.h"
+#include "lifecycle/snapshotter.h"
 #include "lifecycle/supervisor.h"
+#include "lifecycle/workload_output.h"
 
 namespace modal {
 
@@ -41,6 +44,7 @@ class Agent {
   // Everything that can be refused before anything is started.
   Result<void> SetUp();
   Result<void> MakeGateway();
+  void MakeSnapshots();
   Result<std::vector<UniqueFd>> OpenAdminListeners();
   Result<std::vector<UniqueFd>> OpenDataListeners();
   void StartControl();
@@ -70,6 +74,9 @@ class Agent {
   std::set<uint64_t> own_listeners_;  // inodes
   std::unique_ptr<lifecycle::GatewayProcess> gateway_;
   std::unique_ptr<lifecycle::JobControl> job_control_;
+  std::unique_ptr<lifecycle::WorkloadOutput> output_;
+  std::unique_ptr<lifecycle::KeeperLauncher> keeper_;
+  std::unique_ptr<lifecycle::Snapshotter> snapshots_;
   std::unique_ptr<lifecycle::Supervisor> supervisor_;
   std::unique_ptr<lifecycle::ControlServer> control_;
   std::unique_ptr<Timer> control_start_;

@@ -9,6 +9,9 @@
 #include "agent/event/signals.h"
 #include "agent/gateway.h"
 #include "healthcheck/gateway_channel.h"
+#include "lifecycle/keeper.h"
+#include "lifecycle/keeper_protocol.h"
+#include "snapshot/worker.h"
 
 namespace {
 
@@ -36,6 +39,12 @@ int main(int argc, char** argv) {
   const std::span<char* const> arguments(argv, static_cast<size_t>(argc));
   if (argc > 0 && std::string_view(argv[0]) == modal::health::kGatewayArgv0) {
     return modal::RunGateway(arguments);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == modal::lifecycle::kKeeperArgv0) {
+    return modal::lifecycle::RunKeeper(arguments);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == modal::snapshot::kWorkerArgv0) {
+    return modal::snapshot::RunWorker(arguments);
   }
   const auto parse = [arguments] {
     return modal::ParseCommandLine(arguments, environ, ::getpid() == 1);

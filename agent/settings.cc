@@ -184,6 +184,30 @@ Result<void> TakeThreads(Draft& draft, const std::string& value) {
   return {};
 }
 
+Result<void> TakeSnapshotDir(Draft& draft, const std::string& value) {
+  draft.options.snapshots.folder.clear();
+  if (value == "off") return {};
+  return TakeAbsolute(value, draft.options.snapshots.folder);
+}
+
+Result<void> TakeSnapshotMode(Draft& draft, const std::string& value) {
+  constexpr std::array<std::string_view, 4> kModes{"auto", "create", "restore", "off"};
+  const Result<size_t> choice = ParseChoice(value, kModes);
+  if (!choice) return choice.error();
+  draft.options.snapshots.mode = static_cast<lifecycle::SnapshotMode>(*choice);
+  return {};
+}
+
+Result<void> TakeIgnoredVariables(Draft& draft, const std::string& value) {
+  for (const std::string& name : Split(value, ',')) {
+    const std::string_view stem =
+        name.ends_with('*') ? std::string_view(name).substr(0, name.size() - 1) : name;
+    if (!IsVariableName(stem)) return Error(Concat("not the name of a variable: '", name, "'"));
+    draft.options.snapshots.env_ignore.push_back(name);
+  }
+  return {};
+}
+
 Result<void> TakeRestart(Draft& draft, const std::string& value) {
   constexpr std::array<std::string_view, 2> kChoices{"no", "on-failure"};
   const Result<size_t> choice = ParseChoice(value, kChoices);
@@ -240,11 +264,15 @@ constexpr std::array kSettings{
     Setting{"on-enter", kStart, kRepeated, false, "CMD", "",
             "startup hook, run before COMMAND starts; if it fails, so does the start",
             [](Draft& d, const std::string& v) { d.options.on_enter.push_back(v); return Result<void>(); }},
+    Setting{"on-restore", kStart, kRepeated, false, "CMD", "",
+            "hook that runs once the server is ready, before it serves: after each start, be it "
+            "cold or from a snapshot",
+            [](Draft& d, const std::string& v) { d.options.on_restore.push_back(v); return Result<void>(); }},
     Setting{"on-exit", kStart, kRepeated, false, "CMD", "",
             "exit handler, run when the server is stopped or has ended",
             [](Draft& d, const std::string& v) { d.options.on_exit.push_back(v); return Result<void>(); }},
     Setting{"hooks-dir", kStart, kSingle, false, "DIR", kHooksDir,
-            "executables in DIR/enter and DIR/exit are hooks too and run first, in name order; "
+            "executables in DIR/enter, DIR/restore and DIR/exit are hooks too and run first, in name order; "
             "or off",
             [](Draft& d, const std::string& v) { return TakeHooksDir(v, d.options.hooks_dir); }},
     Setting{"hook-timeout", kStart, kSingle, false, "DURATION", "10m",
@@ -271,6 +299,30 @@ constexpr std::array kSettings{
             "no, or on-failure: start a server that failed or is unhealthy again, after 0.5 s "
             "at first and up to 30 s",
             TakeRestart},
+
+    Setting{"snapshot-dir", kSnapshots, kSingle, false, "DIR", "off",
+            "keep memory snapshots of the server that is ready there, and restore them instead of "
+            "starting it; or off",
+            TakeSnapshotDir},
+    Setting{"snapshot", kSnapshots, kSingle, false, "MODE", "auto",
+            "auto: restore, or start and take one; create: take one, try it, and end; restore: "
+            "never take one; or off",
+            TakeSnapshotMode},
+    Setting{"snapshot-key", kSnapshots, kSingle, false, "TEXT", "",
+            "what names the image, and changes with everything in it; without it a stamp or the "
+            "program's files do",
+            [](Draft& d, const std::string& v) { d.options.snapshots.key = v; return Result<void>(); }},
+    Setting{"snapshot-env-ignore", kSnapshots, kRepeated, false, "NAME,...", "",
+            "variables whose value may differ from that of the snapshot; NAME* stands for all "
+            "that begin so",
+            TakeIgnoredVariables},
+    Setting{"snapshot-warmup", kSnapshots, kSingle, false, "COUNT", "off",
+            "requests for --health-path, or /, before the snapshot is taken",
+            [](Draft& d, const std::string& v) { return Take(ParseCountOrOff(v), d.options.snapshots.warmup); }},
+    Setting{"criu", kSnapshots, kSingle, false, "FILE", "",
+            "the CRIU that takes and restores them; without it /opt/modal-agent/criu/criu, then "
+            "criu of $PATH",
+            [](Draft& d, const std::string& v) { return TakeAbsolute(v, d.options.snapshots.criu); }},
 
     Setting{"drain-delay", kStop, kSingle, false, "DURATION", "0",
             "on SIGTERM, how long requests are still taken after /readyz says no",
@@ -422,7 +474,7 @@ constexpr std::array kSettings{
 
 std::string_view SettingGroupTitle(SettingGroup group) {
   constexpr std::array<std::string_view, kSettingGroupCount> kTitles{
-      "Ports",       "Start",  "Health", "Drain and stop", "Gateway", "Hooks and server",
+      "Ports", "Start", "Health", "Snapshots", "Drain and stop", "Gateway", "Hooks and server",
       "Confinement", "General"};
   return kTitles[static_cast<size_t>(group)];
 }

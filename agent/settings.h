@@ -21,13 +21,14 @@ enum class SettingGroup {
   kPorts,
   kStart,
   kHealth,
+  kSnapshots,
   kStop,
   kGateway,
   kWorkload,
   kConfinement,
   kGeneral
 };
-inline constexpr int kSettingGroupCount = 8;
+inline constexpr int kSettingGroupCount = 9;
 std::string_view SettingGroupTitle(SettingGroup group);
 
 enum class ValueForm {

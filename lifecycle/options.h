@@ -21,6 +21,26 @@ struct ListenAddress {
   uint16_t port = 0;
 };
 
+// What --snapshot is for.
+enum class SnapshotMode {
+  kAuto,     // restore if there is a snapshot, else start cold and take one
+  kCreate,   // take one, try its restore, and end: 0, or 122
+  kRestore,  // restore if there is one, never take one
+  kOff,
+};
+
+struct SnapshotOptions {
+  std::string folder;  // empty: off
+  SnapshotMode mode = SnapshotMode::kAuto;
+  std::string key;                      // what names the image, if somebody says so
+  std::vector<std::string> env_ignore;  // names of variables that do not count
+  uint32_t warmup = 0;                  // requests before the dump
+  std::string criu;                     // path of the program; empty: the first that works
+
+  bool on() const { return !folder.empty() && mode != SnapshotMode::kOff; }
+  bool operator==(const SnapshotOptions&) const = default;
+};
+
 struct Options {
   std::vector<std::string> command;  // empty: a hook starts the server, or we attach to one
   // Said in addition when the command is not found: it may have been meant for us.
@@ -46,6 +66,8 @@ struct Options {
   Milliseconds health_timeout{};
   uint32_t health_threshold = 3;
   Restart restart = Restart::kNo;
+
+  SnapshotOptions snapshots;
 
   Milliseconds drain_delay{};
   Milliseconds exit_grace_period{};

@@ -1,0 +1,108 @@
+#include "agent/snapshot_parts.h"
+
+#include <linux/capability.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/base/strings.h"
+#include "agent/process/capabilities.h"
+#include "agent/process/resource_limits.h"
+#include "agent/text_file.h"
+#include "snapshot/criu_location.h"
+
+namespace modal {
+namespace {
+
+// In linux/capability.h since Linux 5.9.
+constexpr int kCheckpointRestore = 40;
+
+Result<void> CheckRights() {
+  const uint64_t held = process::CurrentCapabilities().permitted;
+  uint64_t missing = 0;
+  for (const int one : {kCheckpointRestore, CAP_SETPCAP}) {
+    if ((held >> one & 1) == 0) missing |= uint64_t{1} << one;
+  }
+  const bool may_all = (held >> CAP_SYS_ADMIN & 1) != 0;
+  if (missing == 0 || may_all) return {};
+  return Error(Concat("this container lacks ", process::CapabilitiesToString(missing),
+                      ", which CRIU needs; give it them (--cap-add), and seccomp=unconfined"));
+}
+
+std::vector<gid_t> OwnGroups() {
+  std::vector<gid_t> groups(static_cast<size_t>(std::max(0, ::getgroups(0, nullptr))));
+  const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
+  groups.resize(static_cast<size_t>(std::max(0, count)));
+  return groups;
+}
+
+// Folders that belong to this container and not to what runs in it.
+std::vector<std::string> LeftOut(const lifecycle::Options& options) {
+  return {options.snapshots.folder, "/run/modal-agent", "/tmp/modal-agent-" + Concat(::geteuid())};
+}
+
+}  // namespace
+
+Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Options& options,
+                                                            const std::string& path,
+                                                            const std::string& executable) {
+  if (options.seccomp) {
+    return Error("a server with a seccomp filter (--seccomp-profile) cannot be dumped");
+  }
+  if (Result<void> rights = CheckRights(); !rights) return std::move(rights.error());
+  Result<snapshot::CriuLocation> criu = snapshot::LocateCriu(options.snapshots.criu, path);
+  if (!criu) return std::move(criu.error());
+  Result<std::string> cpuinfo = ReadTextFile("/proc/cpuinfo");
+  if (!cpuinfo) return std::move(cpuinfo.error());
+  Result<std::string> cpu = snapshot::CpuFeatures(*cpuinfo);
+  if (!cpu) return std::move(cpu.error());
+  utsname system{};
+  ::uname(&system);
+
+  lifecycle::Snapshotter::Options made;
+  made.criu = criu->path;
+  made.executable = executable;
+  made.restores = options.snapshots.mode != lifecycle::SnapshotMode::kCreate;
+  made.dumps = options.snapshots.mode != lifecycle::SnapshotMode::kRestore;
+  snapshot::Job& job = made.job;
+  job.folder = options.snapshots.folder;
+  job.explicit_key = options.snapshots.key;
+  job.left_out = LeftOut(options);
+
+  snapshot::KeyInputs& inputs = job.inputs;
+  inputs.command = options.command;
+  inputs.hooks = options.on_enter;
+  inputs.workdir = options.workdir;
+  inputs.uid = options.credentials ? options.credentials->uid : ::geteuid();
+  inputs.gid = options.credentials ? options.credentials->gid : ::getegid();
+  inputs.groups = options.credentials ? options.credentials->groups : OwnGroups();
+  // What it would have without us saying so, said.
+  const uint64_t held = process::CurrentCapabilities().permitted;
+  inputs.capabilities = options.capabilities.value_or(inputs.uid == 0 ? held : 0) & held;
+  inputs.no_new_privileges = options.no_new_privileges;
+  for (const process::ResourceLimit& limit : options.limits) {
+    inputs.limits.push_back(Concat(process::ResourceName(limit.resource), "=",
+                                   process::ResourceLimitToString(limit.limit)));
+  }
+  inputs.port = options.port;
+  inputs.environment = options.environment;
+  inputs.ignored = options.snapshots.env_ignore;
+  inputs.kernel = system.release;
+  inputs.cpu = *std::move(cpu);
+  inputs.criu_build = criu->build;
+  inputs.agent_version = MODAL_VERSION;
+
+  if (!options.command.empty()) {
+    Result<std::string> program =
+        process::FindExecutable(options.command[0], path, options.workdir);
+    if (program) job.fingerprint.executable = *std::move(program);
+    job.fingerprint.arguments.assign(options.command.begin() + 1, options.command.end());
+  }
+  job.fingerprint.workdir = options.workdir;
+  job.fingerprint.hooks = options.on_enter;
+  return made;
+}
+
+}  // namespace modal

@@ -570,14 +570,21 @@ void ServerConnection::CompleteIfOver() {
 // The client has broken the rules.
 void ServerConnection::Refuse(const ParseError& error) {
   ++context_.stats.bad_requests;
-  TellGone();
-  context_.handler.OnRefused(error.status);
+  keep_alive_ = false;
+  if (handler_has_it_) {
+    context_.handler.OnBadBody(active_->exchange, error);
+    if (!handler_has_it_) return;
+    TellGone();
+  }
   if (answer_ == Answer::kBegun) return Cut();
   if (answer_ == Answer::kNone) {
     const Response response = ErrorResponse(error.status, error.error, error.message);
     const Header type{"Content-Type", response.content_type};
     const bool to_head =
         state_ == State::kBody && active_->exchange.request_.method == Method::kHead;
+    context_.handler.OnRefused({error.status, active_->parser.request_so_far(),
+                                active_->parser.version(), peer_,
+                                to_head ? 0 : response.body.size()});
     AnswerHead head;
     head.status = error.status;
     head.headers = {&type, 1};
@@ -689,7 +696,9 @@ void ServerConnection::UpdateWaits() {
   switch (state_) {
     case State::kIdle:
       read = CanConsume();
-      wait = ServerContext::kForRequest;
+      // The answer before may have promised to go on: while closing a request that is already on
+      // its way still gets an answer, and nobody waits for one that is not.
+      wait = context_.closing ? ServerContext::kForEnd : ServerContext::kForRequest;
       break;
     case State::kHead:
       read = CanConsume();

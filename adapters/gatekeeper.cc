@@ -380,21 +380,28 @@ void Gatekeeper::OnBadBody(http::Exchange& exchange, const http::ParseError& err
 }
 
 // There never was a call.
-void Gatekeeper::OnRefused(const http::RefusedRequest& refused) {
-  const Refusal why = ReasonOf(refused.status);
+http::Response Gatekeeper::OnRefused(const http::RefusedRequest& refused) {
+  const http::ParseError& error = refused.error;
+  const Refusal why = ReasonOf(error.status);
   parts_.traffic.refused[static_cast<size_t>(why)].Add(1);
-  parts_.traffic.by_status[refused.status - 100].Add(1);
-  if (!parts_.log.enabled()) return;
+  parts_.traffic.by_status[error.status - 100].Add(1);
+  const policy::RequestId id = names_.NewRequestId();
+  http::Response response =
+      http::ErrorResponse(error.status, error.error, error.message, id.view());
+  response.headers.emplace_back("X-Request-Id", id.view());
+  if (!parts_.log.enabled()) return response;
   std::string client;
   policy::AppendAddress(client, AddressOf(refused.peer));
   AccessEntry entry;
   Describe(refused.request, entry);
   entry.version = refused.version;
   entry.client = client;
-  entry.status = refused.status;
+  entry.status = error.status;
   entry.outcome = policy::RefusalName(why);
-  entry.bytes_sent = refused.bytes_sent;
+  entry.bytes_sent = refused.to_head ? 0 : response.body.size();
+  entry.request_id = id.view();
   parts_.log.Add(entry);
+  return response;
 }
 
 void Gatekeeper::OnCallDeadline(Call& call, size_t kind) {

@@ -73,7 +73,7 @@ class Gatekeeper final : public http::ExchangeHandler {
   void OnDrained(http::Exchange& exchange) override;
   void OnGone(http::Exchange& exchange) override;
   void OnBadBody(http::Exchange& exchange, const http::ParseError& error) override;
-  void OnRefused(const http::RefusedRequest& refused) override;
+  http::Response OnRefused(const http::RefusedRequest& refused) override;
 
  private:
   friend class Call;

@@ -115,13 +115,13 @@ class Exchange {
   std::string collected_;  // the body, where it is handed over whole
 };
 
-// A request that was answered without the handler, for what its client did wrong.
+// A request that does not reach the handler, for what its client did wrong.
 struct RefusedRequest {
-  int status;
+  const ParseError& error;
   const Request& request;    // as far as it came: parts of it, or nothing, may be missing
   std::string_view version;  // "1.1"; empty if it did not come
   const SocketAddress& peer;
-  size_t bytes_sent;  // of the answer's body
+  bool to_head;  // its answer has no body
 };
 
 class ExchangeHandler {
@@ -138,7 +138,9 @@ class ExchangeHandler {
   // The rest of the body will not come, or is no HTTP. The handler may end the exchange here, with
   // Send() or Abort(); else that is done for it, with OnGone() and OnRefused().
   virtual void OnBadBody(Exchange& /*exchange*/, const ParseError& /*error*/) {}
-  virtual void OnRefused(const RefusedRequest& /*refused*/) {}
+  // The answer to it, after which the connection ends. Without a handler's word: an
+  // ErrorResponse().
+  virtual Response OnRefused(const RefusedRequest& refused);
 };
 
 }  // namespace modal::http

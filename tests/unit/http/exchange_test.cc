@@ -409,7 +409,10 @@ TEST_CASE("a handler may answer itself for a body that will not come, or is none
       if (!answers) return exchange.Abort();
       exchange.Send(http::ErrorResponse(error.status, error.error, error.message, "id"));
     }
-    void OnRefused(const http::RefusedRequest&) override { log += "refused "; }
+    http::Response OnRefused(const http::RefusedRequest&) override {
+      log += "refused ";
+      return {400};
+    }
     bool answers = true;
   } script;
   ServerFixture server(script);

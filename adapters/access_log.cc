@@ -42,6 +42,14 @@ std::string FormatTime(std::time_t time, const char* format) {
   return {text.data(), std::strftime(text.data(), text.size(), format, &parts)};
 }
 
+// Of the request, as far as it came.
+std::string FirstLine(const AccessEntry& entry) {
+  std::string line(entry.method.empty() ? "-" : entry.method);
+  if (!entry.target.empty()) line.append(" ").append(entry.target);
+  if (!entry.version.empty()) line.append(" HTTP/").append(entry.version);
+  return line;
+}
+
 }  // namespace
 
 AccessLog::AccessLog(UniqueFd log_fd, Log& own_log) : own_log_(own_log) {
@@ -89,8 +97,7 @@ void AccessLog::AppendCommon(const AccessEntry& entry) {
   }
   lines_.append(entry.client.empty() ? "-" : entry.client);
   lines_.append(" - - [").append(time_text_).append("] ");
-  AppendQuoted(lines_,
-               Concat(entry.method, " ", entry.target, entry.http_1_0 ? " HTTP/1.0" : " HTTP/1.1"));
+  AppendQuoted(lines_, FirstLine(entry));
   lines_ += Concat(" ", entry.status, " ", entry.bytes_sent, " ");
   AppendQuoted(lines_, entry.referer.empty() ? "-" : entry.referer);
   lines_ += ' ';

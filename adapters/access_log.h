@@ -25,7 +25,7 @@ struct AccessEntry {
   std::string_view client;
   std::string_view method;
   std::string_view target;
-  bool http_1_0 = false;
+  std::string_view version;  // "1.1"; this and the two before are empty as far as they did not come
   std::string_view host;
   int status = 0;               // 499: the client left before there was one
   std::string_view outcome;     // "ok", "client_gone", or why there was no (whole) answer

@@ -18,14 +18,15 @@ class Gatekeeper;
 
 class Call final : private http::Deadlines::Entry {
  public:
-  explicit Call(Gatekeeper& gatekeeper) : gatekeeper_(gatekeeper) {}
+  explicit Call(Gatekeeper& gatekeeper) : gatekeeper_(gatekeeper), waiter_(this) {}
 
   const http::Request& request() const { return exchange_->request(); }
   // Header lines for whoever answers, each with its CRLF: the names of request and trace, and who
   // the client is.
   const std::string& lines() const { return lines_; }
   std::string_view id() const { return id_; }
-  // The protocol to switch to, if the client wants to and we have it; else empty.
+  // The protocols that the client would switch to and that we have, in its order and spelling:
+  // "websocket", "a, b"; empty: none.
   std::string_view upgrade() const { return upgrade_; }
 
   // The answer; as in http::Exchange. `head.lines` are kept, with ours behind them.
@@ -39,9 +40,10 @@ class Call final : private http::Deadlines::Entry {
   // There is no (whole) answer, for this reason: an error with `status`, or once the answer has
   // begun a connection that is visibly cut.
   void Fail(int status, policy::Refusal why, std::string_view message);
-  // The other side has agreed to switch to upgrade() with these header lines: from now on bytes go
-  // to and fro between the client and `server`.
-  void SwitchProtocols(std::string_view lines, http::DetachedConnection server);
+  // The other side has agreed to switch to `protocol`, one of upgrade(), with these header lines
+  // beside Connection and Upgrade: from now on bytes go to and fro between the client and `server`.
+  void SwitchProtocols(std::string_view protocol, std::string_view lines,
+                       http::DetachedConnection server);
 
   // As in http::Exchange.
   bool SpliceBody() { return exchange_->SpliceBody(); }
@@ -86,7 +88,7 @@ class Call final : private http::Deadlines::Entry {
   std::string client_;  // the client's address, as far as it can be told
   std::string lines_;
   std::string answer_lines_;
-  std::string_view upgrade_;
+  std::string upgrade_;
   Call* before_ = nullptr;  // in the list of its stage
   Call* after_ = nullptr;
 };

@@ -14,6 +14,7 @@
 #include "agent/base/check.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/http/message_parser.h"
 #include "agent/policy/client_address.h"
 #include "agent/policy/hop_by_hop.h"
 
@@ -60,16 +61,6 @@ void AppendMilliseconds(std::string& out, uint64_t microseconds) {
   out.push_back(static_cast<char>('0' + rest % 10));
 }
 
-// Whether `protocol` stands in a list such as "websocket,foo".
-bool IsListed(std::string_view list, std::string_view protocol) {
-  while (!list.empty()) {
-    const size_t comma = std::min(list.find(','), list.size());
-    if (http::EqualsIgnoringCase(list.substr(0, comma), protocol)) return true;
-    list.remove_prefix(std::min(comma + 1, list.size()));
-  }
-  return false;
-}
-
 // For masking keys.
 uint32_t Unpredictable() {
   uint32_t value = 0;
@@ -79,6 +70,30 @@ uint32_t Unpredictable() {
 
 uint64_t MaxMessage(const policy::GatewayConfig& config) {
   return config.max_message > 0 ? config.max_message : std::numeric_limits<uint64_t>::max();
+}
+
+// Of what the server refuses for us.
+Refusal ReasonOf(int status) {
+  switch (status) {
+    case 408:
+      return Refusal::kRequestTimeout;
+    case 413:
+      return Refusal::kBodyTooLarge;
+    case 414:
+    case 431:
+      return Refusal::kHeaderTooLarge;
+    default:
+      return Refusal::kBadRequest;
+  }
+}
+
+void Describe(const http::Request& request, AccessEntry& entry) {
+  entry.method = request.method_name;
+  entry.target = request.target;
+  entry.version = request.http_1_0 ? "1.0" : "1.1";
+  entry.host = request.host;
+  entry.user_agent = request.Find("user-agent").value_or("");
+  entry.referer = request.Find("referer").value_or("");
 }
 
 // Each thread has its share.
@@ -102,8 +117,9 @@ void Call::End(std::span<const http::Header> trailers) { gatekeeper_.CallEnd(*th
 void Call::Fail(int status, Refusal why, std::string_view message) {
   gatekeeper_.CallFail(*this, status, why, message);
 }
-void Call::SwitchProtocols(std::string_view lines, http::DetachedConnection server) {
-  gatekeeper_.CallSwitch(*this, lines, std::move(server));
+void Call::SwitchProtocols(std::string_view protocol, std::string_view lines,
+                           http::DetachedConnection server) {
+  gatekeeper_.CallSwitch(*this, protocol, lines, std::move(server));
 }
 event::IoResult Call::ReadBodyInto(event::Pipe& pipe) {
   const event::IoResult result = exchange_->ReadBodyInto(pipe);
@@ -168,6 +184,7 @@ Gatekeeper::Gatekeeper(Parts parts, std::shared_ptr<const PolicySet> policy)
       std::vector<Milliseconds>{Milliseconds(config.hold_ms), Milliseconds(config.queue_timeout_ms),
                                 Milliseconds(config.request_timeout_ms)});
   tunnel_context_.max_message = MaxMessage(config);
+  tunnel_context_.stall_time = Milliseconds(config.idle_timeout_ms);
   parts_.log.Configure(config);
 }
 
@@ -180,10 +197,11 @@ void Gatekeeper::SetPolicy(std::shared_ptr<const PolicySet> policy) {
   deadlines_->SetDuration(kPlace, Milliseconds(config.queue_timeout_ms));
   deadlines_->SetDuration(kTotal, Milliseconds(config.request_timeout_ms));
   tunnel_context_.max_message = MaxMessage(config);
+  tunnel_context_.stall_time = Milliseconds(config.idle_timeout_ms);
   parts_.log.Configure(config);
   // Without a time to wait, nobody waits.
   while (config.hold_ms == 0 && held_.first != nullptr) {
-    Refuse(*held_.first, 503, Refusal::kNotReady, "the server is not ready yet", 1);
+    Refuse(*held_.first, 503, Refusal::kNotReady, "the server is not ready yet");
   }
 }
 
@@ -200,7 +218,7 @@ void Gatekeeper::SetMode(Mode mode) {
     case Mode::kDraining:
       // Those who wait would only be refused later.
       while (held_.first != nullptr) {
-        Refuse(*held_.first, 503, Refusal::kDraining, "this container is about to stop", 1);
+        Refuse(*held_.first, 503, Refusal::kDraining, "this container is about to stop");
       }
       return CheckEmpty();
   }
@@ -230,10 +248,10 @@ void Gatekeeper::OnHead(http::Exchange& exchange) {
         SetStage(call, Call::Stage::kHeld);
         return deadlines_->Set(call, kReady);
       }
-      return Refuse(call, 503, Refusal::kNotReady, "the server is not ready yet", 1);
+      return Refuse(call, 503, Refusal::kNotReady, "the server is not ready yet");
     case Mode::kDraining:
     case Mode::kCutting:
-      return Refuse(call, 503, Refusal::kDraining, "this container is about to stop", 1);
+      return Refuse(call, 503, Refusal::kDraining, "this container is about to stop");
   }
 }
 
@@ -279,8 +297,7 @@ void Gatekeeper::AskForPlace(Call& call) {
       return deadlines_->Set(call, kPlace);
     case policy::Admission::Entry::kFull:
       return Refuse(call, 503, Refusal::kQueueFull,
-                    "as many requests as --max-concurrency are being served, and no more may wait",
-                    1);
+                    "as many requests as --max-concurrency are being served, and no more may wait");
   }
 }
 
@@ -293,11 +310,9 @@ void Gatekeeper::GiveTurns() {
     const policy::Admission::Turn turn = admission_.NextTurn();
     if (turn.wake) parts_.wake(*turn.wake);
     if (turn.entered == nullptr) break;
-    Call* call = queued_.first;
-    while (call != nullptr && &call->waiter_ != turn.entered) call = call->after_;
-    MODAL_CHECK(call != nullptr);
-    deadlines_->Clear(*call);
-    Carry(*call);
+    Call& call = *static_cast<Call*>(turn.entered->owner);
+    deadlines_->Clear(call);
+    Carry(call);
   }
   giving_turns_ = false;
 }
@@ -358,20 +373,43 @@ void Gatekeeper::OnGone(http::Exchange& exchange) {
   CheckEmpty();
 }
 
-void Gatekeeper::OnRefused(int status) {
-  Refusal why = Refusal::kBadRequest;
-  if (status == 408) why = Refusal::kRequestTimeout;
-  if (status == 413) why = Refusal::kBodyTooLarge;
-  if (status == 414 || status == 431) why = Refusal::kHeaderTooLarge;
+void Gatekeeper::OnBadBody(http::Exchange& exchange, const http::ParseError& error) {
+  Call& call = *static_cast<Call*>(exchange.context);
+  if (call.stage_ == Call::Stage::kCarried) adapter_->OnGone(call);
+  CallFail(call, error.status, ReasonOf(error.status), error.message);
+}
+
+// There never was a call.
+http::Response Gatekeeper::OnRefused(const http::RefusedRequest& refused) {
+  const http::ParseError& error = refused.error;
+  const Refusal why = ReasonOf(error.status);
   parts_.traffic.refused[static_cast<size_t>(why)].Add(1);
+  parts_.traffic.by_status[error.status - 100].Add(1);
+  const policy::RequestId id = names_.NewRequestId();
+  http::Response response =
+      http::ErrorResponse(error.status, error.error, error.message, id.view());
+  response.headers.emplace_back("X-Request-Id", id.view());
+  if (!parts_.log.enabled()) return response;
+  std::string client;
+  policy::AppendAddress(client, AddressOf(refused.peer));
+  AccessEntry entry;
+  Describe(refused.request, entry);
+  entry.version = refused.version;
+  entry.client = client;
+  entry.status = error.status;
+  entry.outcome = policy::RefusalName(why);
+  entry.bytes_sent = refused.to_head ? 0 : response.body.size();
+  entry.request_id = id.view();
+  parts_.log.Add(entry);
+  return response;
 }
 
 void Gatekeeper::OnCallDeadline(Call& call, size_t kind) {
   switch (kind) {
     case kReady:
-      return Refuse(call, 503, Refusal::kNotReady, "the server did not become ready in time", 1);
+      return Refuse(call, 503, Refusal::kNotReady, "the server did not become ready in time");
     case kPlace:
-      return Refuse(call, 503, Refusal::kQueueTimeout, "no place became free in time", 1);
+      return Refuse(call, 503, Refusal::kQueueTimeout, "no place became free in time");
     default:
       adapter_->OnGone(call);
       return CallFail(call, 504, Refusal::kTotalTimeout,
@@ -446,9 +484,15 @@ void Gatekeeper::DescribeClient(Call& call) {
                                policy_->trusted());
   if (parts_.log.enabled()) policy::AppendAddress(call.client_, client.address);
   if (!request.wants_upgrade || request.has_body() || request.http_1_0) return;
-  const std::string_view protocol = request.Find("upgrade").value_or("");
-  if (IsListed(BoardText(policy_->config.upgrades), protocol)) {
-    call.upgrade_ = protocol;
+  for (const http::Header& header : request.headers) {
+    if (policy::KindOf(header.name) != policy::HeaderKind::kUpgrade) continue;
+    std::string_view asked = header.value;
+    while (!asked.empty()) {
+      const std::string_view protocol = http::TakeMember(asked);
+      if (!http::IsMember(protocol, BoardText(policy_->config.upgrades))) continue;
+      if (!call.upgrade_.empty()) call.upgrade_ += ", ";
+      call.upgrade_ += protocol;
+    }
   }
 }
 
@@ -500,7 +544,9 @@ void Gatekeeper::Refuse(Call& call, int status, Refusal why, std::string_view me
   http::Response response =
       http::ErrorResponse(status, policy::RefusalName(why), message, call.id_);
   response.headers.emplace_back("X-Request-Id", call.id_);
-  if (retry_after > 0) response.headers.emplace_back("Retry-After", std::to_string(retry_after));
+  if (status == 503 || status == 429) {
+    response.headers.emplace_back("Retry-After", std::to_string(retry_after));
+  }
   call.status_ = status;
   call.body_sent_ = response.body.size();
   Finish(call, policy::RefusalName(why));
@@ -529,15 +575,6 @@ void Gatekeeper::Close(Call& call, std::string_view outcome) {
   Count(call, entry, outcome);
   call.exchange_->context = nullptr;
   GiveBack(call);
-}
-
-void Gatekeeper::Describe(const http::Request& request, AccessEntry& entry) const {
-  entry.method = request.method_name;
-  entry.target = request.target;
-  entry.http_1_0 = request.http_1_0;
-  entry.host = request.host;
-  entry.user_agent = request.Find("user-agent").value_or("");
-  entry.referer = request.Find("referer").value_or("");
 }
 
 // What `entry` says of the request itself is there already.
@@ -578,9 +615,11 @@ void Gatekeeper::CheckEmpty() {
 
 // ---- Tunnels ----
 
-void Gatekeeper::CallSwitch(Call& call, std::string_view lines, http::DetachedConnection server) {
-  const bool is_websocket = http::EqualsIgnoringCase(call.upgrade_, "websocket");
-  call.answer_lines_.assign(lines);
+void Gatekeeper::CallSwitch(Call& call, std::string_view protocol, std::string_view lines,
+                            http::DetachedConnection server) {
+  const bool is_websocket = http::EqualsIgnoringCase(protocol, "websocket");
+  call.answer_lines_.assign("Connection: Upgrade\r\nUpgrade: ").append(protocol);
+  call.answer_lines_.append("\r\n").append(lines);
   call.answer_lines_.append("X-Request-Id: ").append(call.id_).append("\r\n");
   auto one = std::make_unique<Tunneled>(*this, call);
   http::DetachedConnection client = call.exchange_->SwitchProtocols(call.answer_lines_);
@@ -646,6 +685,7 @@ void Gatekeeper::EndTunnel(Tunneled& one, std::string_view outcome) {
   AccessEntry entry;
   entry.method = one.method;
   entry.target = one.target;
+  entry.version = "1.1";
   entry.host = one.host;
   entry.user_agent = one.user_agent;
   Count(one.call, entry, outcome);
@@ -657,7 +697,7 @@ void Gatekeeper::EndTunnel(Tunneled& one, std::string_view outcome) {
 void Gatekeeper::CutAll() {
   // Before those who have a place leave it: nobody is to begin now.
   while (queued_.first != nullptr) {
-    Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping", 1);
+    Refuse(*queued_.first, 503, Refusal::kDraining, "this container is stopping");
   }
   for (const auto& one : tunnels_) one->tunnel->CloseGently(http::kCloseGoingAway, kClosingTime);
   while (carried_.first != nullptr) {
@@ -695,7 +735,7 @@ void Gatekeeper::GiveBack(Call& call) {
   call.client_.clear();
   call.lines_.clear();
   call.answer_lines_.clear();
-  call.upgrade_ = {};
+  call.upgrade_.clear();
   call.state = nullptr;
   spare_.push_back(&call);
 }

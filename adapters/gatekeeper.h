@@ -72,7 +72,8 @@ class Gatekeeper final : public http::ExchangeHandler {
   void OnRequestEnd(http::Exchange& exchange) override;
   void OnDrained(http::Exchange& exchange) override;
   void OnGone(http::Exchange& exchange) override;
-  void OnRefused(int status) override;
+  void OnBadBody(http::Exchange& exchange, const http::ParseError& error) override;
+  http::Response OnRefused(const http::RefusedRequest& refused) override;
 
  private:
   friend class Call;
@@ -94,8 +95,9 @@ class Gatekeeper final : public http::ExchangeHandler {
   void Admit(Call& call);
   void AskForPlace(Call& call);
   void Carry(Call& call);
+  // With 503 and 429 the client is told when to come again: after `retry_after` seconds.
   void Refuse(Call& call, int status, policy::Refusal why, std::string_view message,
-              int64_t retry_after = 0);
+              int64_t retry_after = 1);
   void OnCallDeadline(Call& call, size_t kind);
   void CutAll();
   void ReleaseHeld();
@@ -103,12 +105,12 @@ class Gatekeeper final : public http::ExchangeHandler {
   void CallBegin(Call& call, const http::ResponseHead& head);
   void CallEnd(Call& call, std::span<const http::Header> trailers);
   void CallFail(Call& call, int status, policy::Refusal why, std::string_view message);
-  void CallSwitch(Call& call, std::string_view lines, http::DetachedConnection server);
+  void CallSwitch(Call& call, std::string_view protocol, std::string_view lines,
+                  http::DetachedConnection server);
   void OnTunnelOver(Tunneled& one, http::TunnelEnd end);
   void EndTunnel(Tunneled& one, std::string_view outcome);
   void Finish(Call& call, std::string_view outcome);
   void Close(Call& call, std::string_view outcome);
-  void Describe(const http::Request& request, AccessEntry& entry) const;
   void Count(Call& call, AccessEntry& entry, std::string_view outcome);
   void LeavePlace();
   void CheckEmpty();

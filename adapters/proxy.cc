@@ -9,6 +9,7 @@
 #include "adapters/call.h"
 #include "agent/base/strings.h"
 #include "agent/http/client_connection.h"
+#include "agent/http/message_parser.h"
 #include "agent/policy/hop_by_hop.h"
 
 namespace modal::adapters {
@@ -194,7 +195,7 @@ class Proxy::Passage final : public http::ClientUser {
         AppendLine(lines, header);
       }
     }
-    if (response.switches) return Switch(lines);
+    if (response.switches) return Switch(response, lines);
     if (IsEventStream(response)) connection_->AllowSilence();
     http::ResponseHead head;
     head.status = response.status;
@@ -274,17 +275,17 @@ class Proxy::Passage final : public http::ClientUser {
     call_->ResumeBody();
   }
 
-  void Switch(std::string_view lines) {
-    if (call_->upgrade().empty()) {
+  void Switch(const http::ReceivedResponse& response, std::string_view lines) {
+    const std::string protocol(http::FindHeader(response.headers, "upgrade").value_or(""));
+    if (!http::IsMember(protocol, call_->upgrade())) {
       connection_->Abandon();
       return Fail(502, Refusal::kUpstreamAnswer,
                   "the server switched to another protocol, which nobody had asked for");
     }
-    std::string all = Concat("Connection: Upgrade\r\nUpgrade: ", call_->upgrade(), "\r\n", lines);
     http::DetachedConnection server = connection_->TakeOver();
     Call& call = *call_;
     Over();
-    call.SwitchProtocols(all, std::move(server));
+    call.SwitchProtocols(protocol, lines, std::move(server));
   }
 
   void Fail(int status, Refusal why, std::string_view message) {

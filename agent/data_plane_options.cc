@@ -10,6 +10,7 @@
 #include "agent/base/socket_address.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
+#include "agent/event/name_files.h"
 #include "agent/policy/tokens.h"
 #include "agent/text_file.h"
 
@@ -49,6 +50,11 @@ bool IsOfThisHost(const SocketAddress& address) {
   const UniqueFd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   SocketAddress any_port = *SocketAddress::Parse(address.host(), 0);
   return fd && ::bind(fd.get(), any_port.get(), any_port.size()) == 0;
+}
+
+// What is known of its name without asking anybody.
+std::vector<SocketAddress> LocalAddressesOf(const lifecycle::Upstream& upstream) {
+  return event::FindInHosts(event::ReadNameFiles().hosts, upstream.name);
 }
 
 // Whether a server at one of them would be in the way of one at the other.
@@ -122,7 +128,12 @@ Result<void> FinishUpstream(const Configuration& configuration, Draft& draft) {
     options.upstream.port = options.port;
   }
   lifecycle::Upstream& upstream = options.upstream;
-  if (upstream.kind == Kind::kPort) {
+  if (!upstream.name.empty()) {
+    const std::vector<SocketAddress> local = LocalAddressesOf(upstream);
+    if (!local.empty() && std::all_of(local.begin(), local.end(), IsOfThisHost)) {
+      upstream.kind = Kind::kPort;
+    }
+  } else if (upstream.kind == Kind::kPort) {
     const Result<SocketAddress> address = SocketAddress::Parse(upstream.address, upstream.port);
     if (!address) return At(configuration, "upstream", address.error().message());
     if (!IsOfThisHost(*address)) upstream.kind = Kind::kElsewhere;
@@ -137,8 +148,16 @@ Result<void> FinishUpstream(const Configuration& configuration, Draft& draft) {
 // Two that are to listen at the same place.
 Result<void> CheckAddresses(const Configuration& configuration, const lifecycle::Options& options) {
   const lifecycle::Upstream& upstream = options.upstream;
-  if (upstream.kind == lifecycle::Upstream::Kind::kPort &&
-      Overlap(*options.listen, {upstream.address, upstream.port})) {
+  std::vector<std::string> addresses{upstream.address};
+  if (!upstream.name.empty()) {
+    addresses.clear();
+    for (const SocketAddress& one : LocalAddressesOf(upstream)) addresses.push_back(one.host());
+  }
+  const bool overlap =
+      std::any_of(addresses.begin(), addresses.end(), [&](const std::string& address) {
+        return Overlap(*options.listen, {address, upstream.port});
+      });
+  if (upstream.kind == lifecycle::Upstream::Kind::kPort && overlap) {
     return At(configuration, "listen",
               Concat("the server is to be at ", upstream.ToString(),
                      upstream.is_default ? " (--port)" : " (--upstream)",

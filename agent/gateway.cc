@@ -105,7 +105,8 @@ Result<void> Serve(std::span<char* const> argv) {
   parts->most_connections = limits.admin;
   parts->most_data_connections = limits.data;
   const policy::GatewayConfig& config = parts->policy->config;
-  const bool unix_sockets = config.upstream_path[0] != '\0';
+  const GatewayReach reach{.unix_sockets = config.upstream_path[0] != '\0',
+                           .datagrams = config.upstream_name[0] != '\0'};
   // Left to itself, the C library counts the CPUs to know how many arenas to make: with system
   // calls that are not allowed any more when it does.
   ::mallopt(M_ARENA_MAX, static_cast<int>(parts->data_listeners.size()) + 1);
@@ -118,7 +119,7 @@ Result<void> Serve(std::span<char* const> argv) {
   if (!service) return std::move(service.error());
   // Some kernels have no seccomp. Serving is worth more than the last of many walls; `status` and
   // the metrics tell.
-  const Result<void> sealed = SealGateway(unix_sockets);
+  const Result<void> sealed = SealGateway(reach);
   if (!sealed) Say("goes on without a seccomp filter: " + sealed.error().message());
   (*service)->Run(sealed.ok());
   loop.Run();

@@ -49,15 +49,20 @@ Result<std::shared_ptr<const adapters::PolicySet>> ReadPolicy(int config_fd,
   policy::GatewayConfig config{};
   if (bytes.size() < sizeof config) return Error("the settings are too short");
   std::memcpy(&config, bytes.data(), sizeof config);
-  const size_t expected = sizeof config + config.token_count * sizeof(policy::TokenRecord);
+  const size_t tokens_size = config.token_count * sizeof(policy::TokenRecord);
+  const size_t expected = sizeof config + tokens_size + config.hosts_size + config.resolver_size;
   if (bytes.size() != expected || config.trusted_count > std::size(config.trusted)) {
     return Error("the settings are not what they say");
   }
   std::vector<policy::TokenRecord> records(config.token_count);
   if (!records.empty()) {
-    std::memcpy(records.data(), bytes.data() + sizeof config, bytes.size() - sizeof config);
+    std::memcpy(records.data(), bytes.data() + sizeof config, tokens_size);
   }
-  auto policy = std::make_shared<adapters::PolicySet>(config, records);
+  const std::string_view texts =
+      std::string_view(bytes.data(), bytes.size()).substr(sizeof config + tokens_size);
+  event::NameFiles names{std::string(texts.substr(0, config.hosts_size)),
+                         std::string(texts.substr(config.hosts_size))};
+  auto policy = std::make_shared<adapters::PolicySet>(config, records, std::move(names));
   if (before != nullptr && before->config.rate_limit == config.rate_limit &&
       before->config.rate_burst == config.rate_burst) {
     policy->limiter = before->limiter;

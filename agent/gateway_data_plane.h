@@ -61,6 +61,11 @@ class GatewayDataPlane {
   void Reconfigure(std::shared_ptr<const adapters::PolicySet> policy, UniqueFd access_log);
   const adapters::PolicySet& policy() const { return *parts_.policy; }
 
+  // Where the server has a name, and on the main loop.
+  Result<std::unique_ptr<event::Stream>> ConnectByName(const event::Destination& server) {
+    return workers_.front()->ConnectByName(server);
+  }
+
   uint32_t threads() const { return static_cast<uint32_t>(workers_.size()); }
   void AddTo(policy::TrafficStatus& sum) const;
 

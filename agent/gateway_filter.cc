@@ -41,17 +41,22 @@ void AddLoop(std::vector<Call>& calls) {
   calls.push_back({"fcntl64", {{1, kInt, F_DUPFD_CLOEXEC}}});
 }
 
-void AddSockets(std::vector<Call>& calls, bool unix_sockets) {
+void AddSockets(std::vector<Call>& calls, const GatewayReach& reach) {
   for (const char* name : {"accept4", "connect", "recvfrom", "sendto", "recvmsg", "sendmsg",
                            "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername"}) {
     calls.push_back({name});
   }
   for (const int family : {AF_INET, AF_INET6}) {
-    calls.push_back(
-        {"socket", {{0, kInt, static_cast<uint64_t>(family)}, {1, kSocketType, SOCK_STREAM}}});
+    for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
+      if (type == SOCK_DGRAM && !reach.datagrams) continue;
+      calls.push_back({"socket",
+                       {{0, kInt, static_cast<uint64_t>(family)},
+                        {1, kSocketType, static_cast<uint64_t>(type)}}});
+    }
   }
-  if (unix_sockets)
+  if (reach.unix_sockets) {
     calls.push_back({"socket", {{0, kInt, AF_UNIX}, {1, kSocketType, SOCK_STREAM}}});
+  }
 }
 
 // Large bodies pass through pipes from socket to socket.
@@ -130,10 +135,10 @@ void AddSanitizers(std::vector<Call>& calls) {
 
 }  // namespace
 
-Result<process::SeccompFilter> GatewayFilter(bool unix_sockets) {
+Result<process::SeccompFilter> GatewayFilter(const GatewayReach& reach) {
   std::vector<Call> calls;
   AddLoop(calls);
-  AddSockets(calls, unix_sockets);
+  AddSockets(calls, reach);
   AddPipes(calls);
   AddLog(calls);
   AddMemory(calls);
@@ -142,7 +147,7 @@ Result<process::SeccompFilter> GatewayFilter(bool unix_sockets) {
   return process::SeccompFilter::AllowOnlyMatching(calls, false, Refused());
 }
 
-Result<void> SealGateway(bool unix_sockets) {
+Result<void> SealGateway(const GatewayReach& reach) {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   // The C library reads the file of the time zone when it first converts a time, be it to UTC.
   const std::time_t now = std::time(nullptr);
@@ -151,7 +156,7 @@ Result<void> SealGateway(bool unix_sockets) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return Error::FromErrno("PR_SET_NO_NEW_PRIVS", errno);
   }
-  Result<process::SeccompFilter> filter = GatewayFilter(unix_sockets);
+  Result<process::SeccompFilter> filter = GatewayFilter(reach);
   if (!filter) return std::move(filter.error());
   return filter->Install();
 }

@@ -1,7 +1,7 @@
 // The system calls that a gateway may make once it serves: those of its loop, of sockets that it
-// has or that connect over TCP, and of memory that is never executable. Any other call ends it with
-// SIGSYS, but for a few questions that a C library asks, which are refused (EPERM). There is none
-// to run, trace or signal a process, to open a file, or to gain a right.
+// has or that connect over TCP (or ask a name server), and of memory that is never executable. Any
+// other call ends it with SIGSYS, but for a few questions that a C library asks, which are refused
+// (EPERM). There is none to run, trace or signal a process, to open a file, or to gain a right.
 #pragma once
 
 #include "agent/base/result.h"
@@ -9,12 +9,17 @@
 
 namespace modal {
 
+// What a gateway may make beside TCP sockets.
+struct GatewayReach {
+  bool unix_sockets = false;  // streams
+  bool datagrams = false;     // UDP, to ask name servers
+};
+
 // For the process that calls it: the filter knows its pid.
-// `unix_sockets`: it may connect to these as well as over TCP.
-Result<process::SeccompFilter> GatewayFilter(bool unix_sockets);
+Result<process::SeccompFilter> GatewayFilter(const GatewayReach& reach);
 
 // Puts this process behind the filter, all threads of it, and there is no way back. Nobody of our
 // user can trace us or read our memory from then on.
-Result<void> SealGateway(bool unix_sockets);
+Result<void> SealGateway(const GatewayReach& reach);
 
 }  // namespace modal

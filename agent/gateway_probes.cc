@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "agent/base/status_board.h"
+#include "agent/event/name_files.h"
 
 namespace modal {
 namespace {
@@ -70,12 +71,20 @@ void GatewayProbes::Begin(const GatewayRequest& request) {
     return Reply(request.id, {.status = 0, .error = "too many probes at the same time"});
   }
   const uint64_t number = ++last_number_;
-  probes_[number] = std::make_unique<http::Probe>(
-      loop_, clock_, BoardText(request.address), request.port, BoardText(request.path),
-      Milliseconds(request.timeout_ms),
-      [this, number, id = request.id](const http::ProbeResult& result) {
-        Finish(number, id, result);
-      });
+  const std::string_view address = BoardText(request.address);
+  const std::string_view path = BoardText(request.path);
+  const Milliseconds timeout(request.timeout_ms);
+  auto on_done = [this, number, id = request.id](const http::ProbeResult& result) {
+    Finish(number, id, result);
+  };
+  if (connect_by_name_ && event::IsHostName(address)) {
+    probes_[number] = std::make_unique<http::Probe>(
+        clock_, connect_by_name_(event::Destination::OfName(address, request.port)), request.port,
+        path, timeout, std::move(on_done));
+    return;
+  }
+  probes_[number] = std::make_unique<http::Probe>(loop_, clock_, address, request.port, path,
+                                                  timeout, std::move(on_done));
 }
 
 void GatewayProbes::Finish(uint64_t number, uint32_t id, const http::ProbeResult& result) {

@@ -16,6 +16,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
+#include "agent/event/connect.h"
 #include "agent/event/loop.h"
 #include "agent/event/poller.h"
 #include "agent/http/probe.h"
@@ -38,6 +39,10 @@ class GatewayProbes {
   void set_on_order(std::function<void(const health::GatewayRequest&, Descriptors)> on_order) {
     on_order_ = std::move(on_order);
   }
+  // How to connect to a server that has a name; until then only addresses can be asked.
+  using Connect =
+      std::function<Result<std::unique_ptr<event::Stream>>(const event::Destination& server)>;
+  void set_connect_by_name(Connect connect) { connect_by_name_ = std::move(connect); }
   // A supervisor that reads no replies misses some: nothing is kept for it.
   void Send(const health::GatewayReply& reply);
 
@@ -60,6 +65,7 @@ class GatewayProbes {
   UniqueFd channel_;
   std::function<void()> on_closed_;
   std::function<void(const health::GatewayRequest&, Descriptors)> on_order_;
+  Connect connect_by_name_;
   std::unique_ptr<event::Poller> poller_;
   uint64_t last_number_ = 0;
   std::map<uint64_t, std::unique_ptr<http::Probe>> probes_;

@@ -84,6 +84,11 @@ Result<std::unique_ptr<GatewayService>> GatewayService::Start(event::Loop& loop,
                                 }});
   if (!plane) return std::move(plane.error());
   service->data_plane_ = *std::move(plane);
+  if (service->data_plane_->policy().config.upstream_name[0] != '\0') {
+    service->probes_->set_connect_by_name([self](const event::Destination& server) {
+      return self->data_plane_->ConnectByName(server);
+    });
+  }
   return service;
 }
 

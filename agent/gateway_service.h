@@ -75,8 +75,8 @@ class GatewayService {
   health::GatewayStatus published_{};
   bool sealed_ = false;
   http::Server server_;
-  std::unique_ptr<GatewayProbes> probes_;
   std::unique_ptr<GatewayDataPlane> data_plane_;
+  std::unique_ptr<GatewayProbes> probes_;  // which may connect by way of the data plane
   event::BeforeWait publish_;
 };
 

@@ -44,9 +44,17 @@ Result<SocketAddress> AddressOf(const policy::GatewayConfig& config) {
 Result<event::Destination> ServerOf(const policy::GatewayConfig& config) {
   const std::string_view path = BoardText(config.upstream_path);
   if (!path.empty()) return event::Destination::OfUnixSocket(path);
+  const std::string_view name = BoardText(config.upstream_name);
+  if (!name.empty()) return event::Destination::OfName(name, config.upstream_port);
   Result<SocketAddress> address = AddressOf(config);
   if (!address) return std::move(address.error());
   return event::Destination(*address);
+}
+
+// The Host for requests that came without one.
+std::string AuthorityOf(const policy::GatewayConfig& config, const event::Destination& server) {
+  if (!server.name().empty()) return Concat(server.name(), ":", server.port());
+  return server.is_tcp() ? AddressOf(config)->ToString() : "localhost";
 }
 
 }  // namespace
@@ -55,22 +63,34 @@ Result<std::unique_ptr<GatewayWorker>> GatewayWorker::Create(Parts parts) {
   const policy::GatewayConfig& config = parts.policy->config;
   Result<event::Destination> server = ServerOf(config);
   if (!server) return std::move(server.error()).While("the server's address");
-  const std::string authority = server->is_tcp() ? AddressOf(config)->ToString() : "localhost";
+  const std::string authority = AuthorityOf(config, *server);
+  std::unique_ptr<event::NameServers> name_servers;
+  if (!server->name().empty()) {
+    Result<std::unique_ptr<event::AresNameServers>> made = event::AresNameServers::Create(
+        parts.loop, parts.clock, event::ParseResolverSettings(parts.policy->names.resolver));
+    if (!made) return std::move(made.error());
+    name_servers = *std::move(made);
+  }
   UniqueFd listener = std::move(parts.listener);
-  std::unique_ptr<GatewayWorker> worker(new GatewayWorker(std::move(parts), *server, authority));
+  std::unique_ptr<GatewayWorker> worker(
+      new GatewayWorker(std::move(parts), *server, authority, std::move(name_servers)));
   if (Result<void> served = worker->server_.Serve(std::move(listener)); !served) {
     return std::move(served.error());
   }
   return worker;
 }
 
-GatewayWorker::GatewayWorker(Parts parts, const event::Destination& server, std::string authority)
+GatewayWorker::GatewayWorker(Parts parts, const event::Destination& server, std::string authority,
+                             std::unique_ptr<event::NameServers> name_servers)
     : parts_(std::move(parts)),
       log_sink_(STDERR_FILENO, false),
       log_(log_sink_, parts_.policy->config.log_json != 0 ? LogFormat::kJson : LogFormat::kText,
            LogLevel::kInfo),
       access_log_(std::move(parts_.access_log), log_),
-      pool_(parts_.loop, parts_.clock, server, ClientOptionsOf(parts_.policy->config), traffic_),
+      name_servers_(std::move(name_servers)),
+      pool_(parts_.loop, parts_.clock, server, ClientOptionsOf(parts_.policy->config), traffic_,
+            name_servers_ ? [this](const event::Destination& to) { return ConnectByName(to); }
+                          : adapters::UpstreamPool::Connect()),
       proxy_(pool_, std::move(authority), traffic_),
       gatekeeper_({parts_.clock, parts_.places, parts_.thread, access_log_, traffic_,
                    parts_.is_ready, parts_.wake, [this] { TellIfQuiet(); }},
@@ -80,6 +100,15 @@ GatewayWorker::GatewayWorker(Parts parts, const event::Destination& server, std:
       tasks_(parts_.loop),
       end_of_turn_(parts_.loop, [this] { AtEndOfTurn(); }) {
   gatekeeper_.set_adapter(proxy_);
+  if (!name_servers_) return;
+  connect_timeout_ = ClientOptionsOf(parts_.policy->config).connect_timeout;
+  resolver_ = std::make_unique<event::Resolver>(parts_.clock, log_, *name_servers_,
+                                                parts_.policy->names, connect_timeout_);
+}
+
+Result<std::unique_ptr<event::Stream>> GatewayWorker::ConnectByName(
+    const event::Destination& server) {
+  return event::NamedStream::Open(parts_.loop, parts_.clock, *resolver_, server, connect_timeout_);
 }
 
 void GatewayWorker::SetMode(adapters::Mode mode, uint32_t order) {
@@ -104,6 +133,10 @@ void GatewayWorker::SetPolicy(std::shared_ptr<const adapters::PolicySet> policy,
       pool_.SetServer(*server);
     }
     pool_.Configure(ClientOptionsOf(policy->config));
+    if (resolver_) {
+      connect_timeout_ = ClientOptionsOf(policy->config).connect_timeout;
+      resolver_->Configure(policy->names, connect_timeout_);
+    }
     server_.Configure(ServerOptionsOf(policy->config, 0));
     gatekeeper_.SetPolicy(policy);
     gatekeeper_.GiveTurns();

@@ -1,6 +1,6 @@
 // The data plane on one thread: a server for the clients, the gatekeeper, and the proxy to the
-// user's server, all on one loop. Nothing is shared with other threads but the places, the policy
-// (which never changes) and counters.
+// user's server, with a resolver if that has a name, all on one loop. Nothing is shared with other
+// threads but the places, the policy (which never changes) and counters.
 //
 // Made before the gateway seals itself; then its loop runs, on a thread of its own or not.
 #pragma once
@@ -20,8 +20,11 @@
 #include "agent/base/log.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
+#include "agent/event/ares_name_servers.h"
 #include "agent/event/before_wait.h"
 #include "agent/event/loop.h"
+#include "agent/event/named_stream.h"
+#include "agent/event/resolver.h"
 #include "agent/event/task_queue.h"
 #include "agent/http/server.h"
 #include "agent/policy/admission.h"
@@ -54,9 +57,12 @@ class GatewayWorker {
   void SetPolicy(std::shared_ptr<const adapters::PolicySet> policy, UniqueFd access_log);
   void GiveTurns();
   const policy::TrafficCounters& traffic() const { return traffic_; }
+  // On this thread, where the server has a name: a connection, or one that may become one.
+  Result<std::unique_ptr<event::Stream>> ConnectByName(const event::Destination& server);
 
  private:
-  explicit GatewayWorker(Parts parts, const event::Destination& server, std::string authority);
+  GatewayWorker(Parts parts, const event::Destination& server, std::string authority,
+                std::unique_ptr<event::NameServers> name_servers);
   void AtEndOfTurn();
   void TellIfQuiet();
 
@@ -65,6 +71,9 @@ class GatewayWorker {
   Log log_;
   policy::TrafficCounters traffic_;
   adapters::AccessLog access_log_;
+  std::unique_ptr<event::NameServers> name_servers_;  // null: the server has an address
+  std::unique_ptr<event::Resolver> resolver_;
+  Milliseconds connect_timeout_{0};
   adapters::UpstreamPool pool_;
   adapters::Proxy proxy_;
   adapters::Gatekeeper gatekeeper_;

@@ -349,8 +349,8 @@ constexpr std::array kSettings{
             "it and drained",
             TakeListen},
     Setting{"upstream", kGateway, kSingle, false, "HOST:PORT", "",
-            "where the server is: a numeric address, or unix:PATH; without it --port of this "
-            "host",
+            "where the server is: an address, a name (looked up in /etc/hosts, else with DNS), or "
+            "unix:PATH; without it --port of this host",
             TakeUpstream},
     Setting{"proxy-tokens", kGateway, kSingle, false, "FILE", "",
             "only requests with one of these tokens are carried: lines KEY:SHA256-OF-SECRET"

@@ -10,6 +10,7 @@
 
 #include "agent/base/exit_status.h"
 #include "agent/base/strings.h"
+#include "agent/event/name_files.h"
 #include "healthcheck/gateway_channel.h"
 
 namespace modal {
@@ -44,14 +45,6 @@ std::string_view TakeDigits(std::string_view& text) {
   const std::string_view digits = text.substr(0, size);
   text.remove_prefix(size);
   return digits;
-}
-
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  });
-  return lower;
 }
 
 bool IsNumeric(int family, const std::string& address) {
@@ -218,16 +211,25 @@ Result<lifecycle::Upstream> ParseUpstream(std::string_view text) {
   if (colon == std::string_view::npos || colon == 0) {
     return Error("not HOST:PORT; write 127.0.0.1:8000, [::1]:8000 or unix:/run/app.sock");
   }
-  Result<lifecycle::ListenAddress> address = ParseListenAddress(text, "");
-  if (!address) {
-    const std::string host(text.substr(0, colon));
-    if (host.find_first_of(":[]") != std::string::npos || IsNumeric(AF_INET, host)) {
-      return address.error();
+  const std::string host(text.substr(0, colon));
+  const bool is_address =
+      host == "*" || host.find_first_of(":[]") != std::string::npos || IsNumeric(AF_INET, host);
+  if (!is_address) {
+    const Result<uint16_t> port = ParsePort(text.substr(colon + 1));
+    if (!port) return port.error();
+    if (!event::IsHostName(host)) {
+      return Error(Concat("'", host,
+                          "' is neither an address nor a name; write 10.0.0.5:8000 or "
+                          "app.internal:8000"));
     }
-    if (const Result<uint16_t> port = ParsePort(text.substr(colon + 1)); !port) return port.error();
-    return Error(Concat("names are not looked up here; write the address of ", host,
-                        ", as in 10.0.0.5:8000"));
+    upstream.kind = lifecycle::Upstream::Kind::kElsewhere;
+    upstream.name = LowerCase(host);
+    upstream.address.clear();
+    upstream.port = *port;
+    return upstream;
   }
+  Result<lifecycle::ListenAddress> address = ParseListenAddress(text, "");
+  if (!address) return address.error();
   upstream.address = std::move(address->address);
   upstream.port = address->port;
   if (IsUnspecified(upstream.address)) {

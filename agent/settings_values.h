@@ -42,7 +42,8 @@ Result<uint64_t> ParseSizeOrOff(std::string_view text);
 // A duration in milliseconds as the gateway takes them; "off" is 0.
 Result<uint32_t> ParseGatewayTime(std::string_view text);
 Result<uint32_t> ParseGatewayTimeAboveZero(std::string_view text);
-// "127.0.0.1:8000", "[::1]:8000", "localhost:8000", "unix:/run/app.sock". No name is looked up.
+// "127.0.0.1:8000", "[::1]:8000", "app.internal:8000", "unix:/run/app.sock". A name is taken for
+// another host's; nothing is looked up here.
 Result<lifecycle::Upstream> ParseUpstream(std::string_view text);
 // Names of protocols (RFC 9110, 7.8), in lower case and separated by commas: "websocket"; none for
 // "off".

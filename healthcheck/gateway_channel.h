@@ -40,8 +40,8 @@ struct GatewayRequest {
   Carriage carriage;
   uint32_t timeout_ms;
   uint16_t port;
-  char address[46];  // "127.0.0.1", "::1": INET6_ADDRSTRLEN
-  char path[1024];   // NUL-terminated, starts with '/'
+  char address[256];  // "127.0.0.1", "::1", or the name of the upstream
+  char path[1024];    // NUL-terminated, starts with '/'
 };
 
 // From the gateway.

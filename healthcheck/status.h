@@ -61,7 +61,7 @@ struct AgentStatus {
 
   // The data plane; empty and 0 without.
   char listen[64];     // "0.0.0.0:80"
-  char upstream[128];  // "127.0.0.1:8000", "unix:/run/app.sock"
+  char upstream[272];  // "127.0.0.1:8000", "db.internal:80", "unix:/run/app.sock"
   uint32_t max_concurrency;
   uint32_t target_concurrency;
 

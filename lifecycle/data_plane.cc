@@ -47,6 +47,7 @@ Result<void> CheckRoom(int fd) {
 
 std::string Upstream::ToString() const {
   if (kind == Kind::kUnixSocket) return "unix:" + path;
+  if (!name.empty()) return Concat(name, ":", port);
   const bool ipv6 = address.find(':') != std::string::npos;
   return ipv6 ? Concat("[", address, "]:", port) : Concat(address, ":", port);
 }
@@ -54,7 +55,9 @@ std::string Upstream::ToString() const {
 void SetUpstream(const Upstream& upstream, policy::GatewayConfig& config) {
   const bool is_path = upstream.kind == Upstream::Kind::kUnixSocket;
   SetBoardText(config.upstream_path, is_path ? upstream.path : "");
-  SetBoardText(config.upstream_address, is_path ? "" : upstream.address);
+  SetBoardText(config.upstream_name, is_path ? "" : upstream.name);
+  const bool has_address = !is_path && upstream.name.empty();
+  SetBoardText(config.upstream_address, has_address ? upstream.address : "");
   config.upstream_port = is_path ? 0 : upstream.port;
 }
 
@@ -64,13 +67,19 @@ bool NobodyMayConnect(const std::string& path) {
 }
 
 Result<UniqueFd> SealConfig(const policy::GatewayConfig& config,
-                            std::span<const policy::TokenRecord> tokens) {
+                            std::span<const policy::TokenRecord> tokens,
+                            const event::NameFiles& names) {
   UniqueFd fd(::memfd_create("gateway-config", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return Error::FromErrno("gateway: memfd_create", errno);
   policy::GatewayConfig counted = config;
   counted.token_count = static_cast<uint32_t>(tokens.size());
+  counted.hosts_size = static_cast<uint32_t>(names.hosts.size());
+  counted.resolver_size = static_cast<uint32_t>(names.resolver.size());
   Result<void> written = WriteAll(fd.get(), &counted, sizeof counted);
   if (written) written = WriteAll(fd.get(), tokens.data(), tokens.size_bytes());
+  for (const std::string* text : {&names.hosts, &names.resolver}) {
+    if (written) written = WriteAll(fd.get(), text->data(), text->size());
+  }
   if (!written) return std::move(written.error()).While("gateway: configuration");
   constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) {

@@ -203,7 +203,10 @@ void GatewayProcess::SendCarriage() {
 }
 
 Result<void> GatewayProcess::Reconfigure(const DataPlane& data_plane) {
-  Result<UniqueFd> config = SealConfig(data_plane.config, data_plane.tokens);
+  // The gateway cannot open files.
+  const bool by_name = data_plane.config.upstream_name[0] != '\0';
+  Result<UniqueFd> config = SealConfig(data_plane.config, data_plane.tokens,
+                                       by_name ? event::ReadNameFiles() : event::NameFiles());
   if (!config) return std::move(config.error());
   Result<UniqueFd> access_log = OpenAccessLog(data_plane.access_log);
   if (!access_log) return std::move(access_log.error());

@@ -176,6 +176,7 @@ bool Supervisor::TakeBaseline() {
 std::optional<std::string> Supervisor::FindTaken(
     const std::vector<health::ListeningSocket>& listeners) {
   const Upstream& upstream = options_.upstream;
+  if (Carries() && upstream.kind == Upstream::Kind::kElsewhere) return std::nullopt;
   if (Carries() && upstream.kind == Upstream::Kind::kUnixSocket) {
     if (health::CheckUnixListens(upstream.path)) return std::nullopt;
     return Concat(upstream.ToString(), " is already taken: something listens there since before ",
@@ -267,7 +268,8 @@ void Supervisor::EnterWaitingForPort() {
       return WaitForUnixSocket();
     case Upstream::Kind::kElsewhere:
       // Nobody in here can see whether it listens.
-      probe_address_ = options_.upstream.address;
+      probe_address_ =
+          options_.upstream.name.empty() ? options_.upstream.address : options_.upstream.name;
       return OnServerFound(options_.upstream.ToString());
   }
 }

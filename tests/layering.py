@@ -31,6 +31,7 @@ LAYERS = {
 THIRD_PARTY = {
     "uv.h": ({"agent/event"}, {".h", ".cc"}),
     "uv/": ({"agent/event"}, {".h", ".cc"}),
+    "ares": ({"agent/event"}, {".cc"}),
     "boost/": ({"agent/process"}, {".h", ".cc"}),
     "seccomp.h": ({"agent/process"}, {".h", ".cc"}),
     "llhttp.h": ({"agent/http"}, {".h", ".cc"}),
@@ -120,6 +121,8 @@ def self_test():
         ("agent/main.cc", "#include <agent/base/log.h>", "quotes"),
         ("agent/http/parser.cc", "#include <uv.h>", "agent/event"),
         ("agent/http/parser.cc", "#include <uv/unix.h>", "agent/event"),
+        ("agent/event/loop.h", "#include <ares.h>", ".cc"),
+        ("agent/http/parser.cc", "#include <ares_dns.h>", "agent/event"),
         ("lifecycle/phase.h", "#include <boost/asio.hpp>", "agent/process"),
         ("agent/event/loop.h", "# include <seccomp.h>", "agent/process"),
         ("agent/main.cc", "#include <llhttp.h>", "agent/http"),

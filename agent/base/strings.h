@@ -32,6 +32,8 @@ std::string Join(std::span<const std::string> pieces, std::string_view separator
 std::vector<std::string> Split(std::string_view text, char separator);
 // Without spaces, tabs, CR and LF at both ends.
 std::string_view Trim(std::string_view text);
+// Of ASCII letters only.
+std::string LowerCase(std::string_view text);
 // The whole of `text` as a decimal number without sign; nothing if it is not one or does not fit.
 std::optional<uint64_t> ParseUnsigned(std::string_view text);
 // The candidate with the smallest edit distance, if it is near enough to be what was meant.

@@ -28,8 +28,16 @@ Result<Destination> Destination::OfUnixSocket(std::string_view path) {
   return destination;
 }
 
+Destination Destination::OfName(std::string_view name, uint16_t port) {
+  Destination destination;
+  destination.name_ = name;
+  destination.port_ = port;
+  return destination;
+}
+
 bool Destination::operator==(const Destination& other) const {
-  return size_ == other.size_ && std::memcmp(&storage_, &other.storage_, size_) == 0;
+  return size_ == other.size_ && std::memcmp(&storage_, &other.storage_, size_) == 0 &&
+         port_ == other.port_ && name_ == other.name_;
 }
 
 Result<UniqueFd> StartConnect(const Destination& address, bool* at_once) {

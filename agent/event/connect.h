@@ -7,6 +7,8 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "agent/base/result.h"
@@ -15,17 +17,21 @@
 
 namespace modal::event {
 
-// Whom to connect to: a TCP address, or a unix socket.
+// Whom to connect to: a TCP address, a unix socket, or a port of whoever has a name (NamedStream).
 class Destination {
  public:
   Destination(const SocketAddress& address);  // NOLINT: implicit
   // An Error if the path is too long.
   static Result<Destination> OfUnixSocket(std::string_view path);
+  static Destination OfName(std::string_view name, uint16_t port);
 
   bool is_tcp() const { return storage_.ss_family != AF_UNIX; }
+  // Empty: it has an address.
+  const std::string& name() const { return name_; }
+  uint16_t port() const { return port_; }  // that goes with the name
   bool operator==(const Destination& other) const;
 
-  // As the system calls take it.
+  // As the system calls take it; not if it is a name.
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t size() const { return size_; }
 
@@ -34,6 +40,8 @@ class Destination {
 
   sockaddr_storage storage_{};
   socklen_t size_ = 0;
+  std::string name_;
+  uint16_t port_ = 0;
 };
 
 // `at_once`, if given, is set to whether it is connected already.

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "agent/base/result.h"
@@ -64,6 +65,10 @@ class Stream {
   // Tells the other end now that what it sent has come, and not with the next bytes or after a
   // while: it may be waiting for that before it sends the rest (Nagle's algorithm, RFC 896).
   virtual void AcknowledgeNow() {}
+
+  // What stands between this stream and its connection, in words, where no errno can tell ("the
+  // name 'db' has no address: …"). Empty: nothing, or nothing but the other end.
+  virtual std::string Trouble() const { return {}; }
 
   // Nothing more will be written; the other end sees the end, and may still send.
   virtual void ShutdownWrite() = 0;

@@ -150,6 +150,10 @@ void ClientConnection::OnReady(event::Poller::Ready ready) {
 void ClientConnection::OnDeadline(size_t wait) {
   switch (wait) {
     case ClientContext::kForConnection:
+      // There may be nobody yet to accept it.
+      if (const std::string trouble = stream_->Trouble(); !trouble.empty()) {
+        return Fail(ClientFailure::kConnect, trouble);
+      }
       return Fail(ClientFailure::kConnectTimeout, "the server did not accept the connection");
     case ClientContext::kForFirstByte:
       return Fail(ClientFailure::kFirstByteTimeout, "the server did not begin to answer");
@@ -177,6 +181,9 @@ void ClientConnection::Read() {
       return OnEndOfInput();
     case event::IoResult::Kind::kError:
       if (state_ == State::kIdle) return Close();
+      if (const std::string trouble = stream_->Trouble(); !trouble.empty()) {
+        return Fail(ClientFailure::kConnect, trouble);
+      }
       return Fail(connected_ ? ClientFailure::kClosed : ClientFailure::kConnect,
                   ::strerror(out_.error() != 0 ? out_.error() : result.error));
     case event::IoResult::Kind::kDone:

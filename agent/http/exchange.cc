@@ -69,4 +69,8 @@ void Responder::Send(const Response& response) {
   exchange.Send(response);
 }
 
+Response ExchangeHandler::OnRefused(const RefusedRequest& refused) {
+  return ErrorResponse(refused.error.status, refused.error.error, refused.error.message);
+}
+
 }  // namespace modal::http

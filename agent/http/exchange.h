@@ -29,6 +29,7 @@ namespace modal::http {
 
 class Responder;
 class ServerConnection;
+struct ParseError;
 
 // The head of an answer that is streamed.
 struct ResponseHead {
@@ -114,6 +115,15 @@ class Exchange {
   std::string collected_;  // the body, where it is handed over whole
 };
 
+// A request that does not reach the handler, for what its client did wrong.
+struct RefusedRequest {
+  const ParseError& error;
+  const Request& request;    // as far as it came: parts of it, or nothing, may be missing
+  std::string_view version;  // "1.1"; empty if it did not come
+  const SocketAddress& peer;
+  bool to_head;  // its answer has no body
+};
+
 class ExchangeHandler {
  public:
   virtual ~ExchangeHandler() = default;
@@ -125,8 +135,12 @@ class ExchangeHandler {
   virtual void OnDrained(Exchange& exchange) = 0;
   virtual void OnGone(Exchange& exchange) = 0;
   virtual void OnBodyReadable(Exchange& /*exchange*/) {}
-  // A client was answered this status without the handler, for what it did wrong.
-  virtual void OnRefused(int /*status*/) {}
+  // The rest of the body will not come, or is no HTTP. The handler may end the exchange here, with
+  // Send() or Abort(); else that is done for it, with OnGone() and OnRefused().
+  virtual void OnBadBody(Exchange& /*exchange*/, const ParseError& /*error*/) {}
+  // The answer to it, after which the connection ends. Without a handler's word: an
+  // ErrorResponse().
+  virtual Response OnRefused(const RefusedRequest& refused);
 };
 
 }  // namespace modal::http

@@ -32,6 +32,13 @@ std::string_view TakeMember(std::string_view& list) {
   return member;
 }
 
+bool IsMember(std::string_view word, std::string_view list) {
+  while (!word.empty() && !list.empty()) {
+    if (EqualsIgnoringCase(TakeMember(list), word)) return true;
+  }
+  return false;
+}
+
 void ConnectionTokens::Add(std::string_view list) {
   while (!list.empty()) {
     const std::string_view token = TakeMember(list);
@@ -223,9 +230,11 @@ MessageParser::Step MessageParser::Next(std::string_view input) {
 // no say in which error it is.
 MessageParser::Step MessageParser::NextOfBlock(std::string_view input, Block& block) {
   if (input.empty()) return {Event::kMore};
-  const Step step = Execute(input.substr(0, limits_.max_head - block.text.size()), &block);
+  input = input.substr(0, limits_.max_head - block.text.size());
+  const Step step = Execute(input, &block);
+  // What was understood before an error is kept too: text(Range) is asked for it.
+  block.text.append(input.substr(0, step.event == Event::kError ? input.size() : step.consumed));
   if (step.event == Event::kError) return step;
-  block.text.append(input.substr(0, step.consumed));
   if (complete_) return {&block == &head_ ? Event::kHead : Event::kEnd, step.consumed};
   if (block.text.size() < limits_.max_head) return step;
   if (&block == &trailers_) return Fail(kTrailersTooBig);

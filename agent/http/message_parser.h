@@ -172,5 +172,7 @@ std::string_view WithoutSpace(std::string_view text);
 
 // The first member of a comma-separated list, which may be empty, and takes it off the list.
 std::string_view TakeMember(std::string_view& list);
+// Whether `word`, in any case, is one of the list's members; an empty one is not.
+bool IsMember(std::string_view word, std::string_view list);
 
 }  // namespace modal::http

@@ -30,14 +30,25 @@ std::string ErrnoText(std::string_view what, int code) {
   return Error::FromErrno(what, code).message();
 }
 
+Result<std::unique_ptr<event::Stream>> Connect(event::Loop& loop,
+                                               const Result<SocketAddress>& address) {
+  if (!address) return Error(address.error().message());
+  Result<UniqueFd> fd = event::StartConnect(*address);
+  if (!fd) return std::move(fd.error());
+  Result<std::unique_ptr<event::SocketStream>> stream =
+      event::SocketStream::Open(loop, *std::move(fd));
+  if (!stream) return std::move(stream.error());
+  return std::unique_ptr<event::Stream>(*std::move(stream));
+}
+
 }  // namespace
 
 class Probe::Impl final : private event::StreamListener {
  public:
-  Impl(event::Loop& loop, Clock& clock, const Result<SocketAddress>& address, std::string_view path,
-       Milliseconds timeout, std::function<void(const ProbeResult&)> on_done)
+  Impl(Clock& clock, Result<std::unique_ptr<event::Stream>> stream, uint16_t port,
+       std::string_view path, Milliseconds timeout, std::function<void(const ProbeResult&)> on_done)
       : clock_(clock), timeout_(timeout), on_done_(std::move(on_done)) {
-    Result<void> started = Start(loop, address, path);
+    Result<void> started = Start(std::move(stream), port, path);
     if (started) {
       timer_ = clock_.After(timeout_, [this] { OnTimeout(); });
     } else {
@@ -49,18 +60,13 @@ class Probe::Impl final : private event::StreamListener {
  private:
   enum class State { kConnecting, kSending, kReading };
 
-  Result<void> Start(event::Loop& loop, const Result<SocketAddress>& address,
+  Result<void> Start(Result<std::unique_ptr<event::Stream>> stream, uint16_t port,
                      std::string_view path) {
-    if (!address) return Error(address.error().message());
+    if (!stream) return std::move(stream.error());
     if (!IsSendable(path)) {
       return Error("the path must start with '/' and have no space or control character in it");
     }
-    request_ = RequestText(path, address->port());
-    Result<UniqueFd> fd = event::StartConnect(*address);
-    if (!fd) return std::move(fd.error());
-    Result<std::unique_ptr<event::SocketStream>> stream =
-        event::SocketStream::Open(loop, *std::move(fd));
-    if (!stream) return std::move(stream.error());
+    request_ = RequestText(path, port);
     stream_ = *std::move(stream);
     stream_->Listen(*this);
     stream_->WaitFor(false, true);
@@ -75,14 +81,10 @@ class Probe::Impl final : private event::StreamListener {
 
   // An error, or nothing; it is over once there is a status.
   std::optional<std::string> Advance() {
-    if (state_ == State::kConnecting) {
-      const int code = event::ConnectOutcome(stream_->fd());
-      if (code != 0) return ErrnoText("connect", code);
-      state_ = State::kSending;
-    }
-    if (state_ == State::kSending) {
+    if (state_ != State::kReading) {
       const event::IoResult sent = stream_->Write(std::string_view(request_).substr(sent_));
-      if (sent.kind == event::IoResult::Kind::kError) return ErrnoText("send", sent.error);
+      if (sent.kind == event::IoResult::Kind::kError) return WhyNotSent(sent.error);
+      if (sent.kind == event::IoResult::Kind::kDone) state_ = State::kSending;
       sent_ += sent.size;
       if (sent_ < request_.size()) return std::nullopt;
       state_ = State::kReading;
@@ -90,6 +92,12 @@ class Probe::Impl final : private event::StreamListener {
       return std::nullopt;
     }
     return ReadAnswer();
+  }
+
+  // The first write tells how connecting went.
+  std::string WhyNotSent(int code) const {
+    if (std::string trouble = stream_->Trouble(); !trouble.empty()) return trouble;
+    return ErrnoText(state_ == State::kConnecting ? "connect" : "send", code);
   }
 
   std::optional<std::string> ReadAnswer() {
@@ -115,7 +123,9 @@ class Probe::Impl final : private event::StreamListener {
 
   void OnTimeout() {
     const char* const missing = state_ == State::kConnecting ? "no connection" : "no answer";
-    result_.error = Concat(missing, " within ", timeout_.count(), " ms");
+    const std::string trouble = stream_ ? stream_->Trouble() : std::string();
+    result_.error =
+        Concat(missing, " within ", timeout_.count(), " ms", trouble.empty() ? "" : ": ", trouble);
     Done();
   }
 
@@ -136,20 +146,25 @@ class Probe::Impl final : private event::StreamListener {
   std::string request_;
   size_t sent_ = 0;
   StatusReader reader_;
-  std::unique_ptr<event::SocketStream> stream_;
+  std::unique_ptr<event::Stream> stream_;
   std::unique_ptr<Timer> timer_;
 };
 
 Probe::Probe(event::Loop& loop, Clock& clock, const SocketAddress& address, std::string_view path,
              Milliseconds timeout, std::function<void(const ProbeResult&)> on_done)
-    : impl_(std::make_unique<Impl>(loop, clock, Result<SocketAddress>(address), path, timeout,
+    : Probe(clock, Connect(loop, address), address.port(), path, timeout, std::move(on_done)) {}
+
+Probe::Probe(Clock& clock, Result<std::unique_ptr<event::Stream>> stream, uint16_t port,
+             std::string_view path, Milliseconds timeout,
+             std::function<void(const ProbeResult&)> on_done)
+    : impl_(std::make_unique<Impl>(clock, std::move(stream), port, path, timeout,
                                    std::move(on_done))) {}
 
 Probe::Probe(event::Loop& loop, Clock& clock, std::string_view address, uint16_t port,
              std::string_view path, Milliseconds timeout,
              std::function<void(const ProbeResult&)> on_done)
-    : impl_(std::make_unique<Impl>(loop, clock, SocketAddress::Parse(address, port), path, timeout,
-                                   std::move(on_done))) {}
+    : Probe(clock, Connect(loop, SocketAddress::Parse(address, port)), port, path, timeout,
+            std::move(on_done)) {}
 
 Probe::~Probe() = default;
 

@@ -1,4 +1,4 @@
-// One GET to a server on this machine, for its status: the HTTP part of a health check.
+// One GET to a server, for its status: the HTTP part of a health check.
 //
 // `on_done` runs once, from the loop, never from inside the constructor; it may destroy the Probe.
 // Destroying the Probe earlier cancels it. The body of the answer is not read, and nothing the
@@ -14,6 +14,7 @@
 #include "agent/base/clock.h"
 #include "agent/event/listener.h"
 #include "agent/event/loop.h"
+#include "agent/event/stream.h"
 
 namespace modal::http {
 
@@ -30,6 +31,10 @@ class Probe {
   // reported as an error. `loop` and `clock` outlive the Probe.
   Probe(event::Loop& loop, Clock& clock, const SocketAddress& address, std::string_view path,
         Milliseconds timeout, std::function<void(const ProbeResult&)> on_done);
+  // Over this stream, connected or connecting; an Error is what the probe then finds.
+  Probe(Clock& clock, Result<std::unique_ptr<event::Stream>> stream, uint16_t port,
+        std::string_view path, Milliseconds timeout,
+        std::function<void(const ProbeResult&)> on_done);
   // `address` numeric: "127.0.0.1" or "::1".
   Probe(event::Loop& loop, Clock& clock, std::string_view address, uint16_t port,
         std::string_view path, Milliseconds timeout,

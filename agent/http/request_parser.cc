@@ -59,6 +59,12 @@ void RequestParser::Reset() {
   request_ = {};
 }
 
+const Request& RequestParser::request_so_far() {
+  request_.method_name = text(method_);
+  request_.target = text(target_);
+  return request_;
+}
+
 bool RequestParser::FinishHead() {
   request_.headers = headers();
   if (!ReadRequestLine() || !ReadTarget() || !ReadHeaders()) return false;

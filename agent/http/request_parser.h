@@ -15,6 +15,10 @@ class RequestParser : public MessageParser {
 
   // From kHead until Reset().
   const Request& request() const { return request_; }
+  // At any time until then: the same as far as it has come and could be read, be it no more than a
+  // part of the first line. Its version ("1.1") is empty where that was not reached.
+  const Request& request_so_far();
+  std::string_view version() const { return text(version_); }
 
   // For the next request. Keeps its memory for it, unless that is unusually much.
   void Reset();

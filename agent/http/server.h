@@ -94,7 +94,8 @@ class Server {
   // Closes the listening sockets. Connections stay.
   void StopListening();
   // From now on every answer says "Connection: close". A connection that waits for a request gets
-  // that answer to one more, since it may be on its way already.
+  // that answer to one more, since it may be on its way already; one that begins to wait only now,
+  // because the head of its last answer was out before, is closed if none comes soon.
   void CloseGently();
 
   // Other limits and times from now on; `max_connections` stays, and requests that have begun keep

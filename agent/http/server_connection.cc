@@ -19,6 +19,14 @@ constexpr size_t kLowWater = size_t{16} * 1024;
 constexpr Milliseconds kLinger{2000};
 constexpr Milliseconds kStalled{1000};
 
+std::vector<Header> HeadersOf(const Response& response) {
+  std::vector<Header> headers;
+  headers.reserve(response.headers.size() + 1);
+  if (!response.content_type.empty()) headers.push_back({"Content-Type", response.content_type});
+  for (const auto& [name, value] : response.headers) headers.push_back({name, value});
+  return headers;
+}
+
 // Stock: enough for what is busy at the same time, little enough to hold forever.
 constexpr size_t kSpareActives = 16;
 
@@ -345,10 +353,7 @@ void ServerConnection::Send(const Response& response) {
   MODAL_CHECK(answer_ == Answer::kNone);
   // Rather than to read a body that nobody wants.
   if (!request_is_read()) keep_alive_ = false;
-  std::vector<Header> headers;
-  headers.reserve(response.headers.size() + 1);
-  if (!response.content_type.empty()) headers.push_back({"Content-Type", response.content_type});
-  for (const auto& [name, value] : response.headers) headers.push_back({name, value});
+  const std::vector<Header> headers = HeadersOf(response);
   ResponseHead head;
   head.status = response.status;
   head.headers = headers;
@@ -570,17 +575,22 @@ void ServerConnection::CompleteIfOver() {
 // The client has broken the rules.
 void ServerConnection::Refuse(const ParseError& error) {
   ++context_.stats.bad_requests;
-  TellGone();
-  context_.handler.OnRefused(error.status);
+  keep_alive_ = false;
+  if (handler_has_it_) {
+    context_.handler.OnBadBody(active_->exchange, error);
+    if (!handler_has_it_) return;
+    TellGone();
+  }
   if (answer_ == Answer::kBegun) return Cut();
   if (answer_ == Answer::kNone) {
-    const Response response = ErrorResponse(error.status, error.error, error.message);
-    const Header type{"Content-Type", response.content_type};
     const bool to_head =
         state_ == State::kBody && active_->exchange.request_.method == Method::kHead;
+    const Response response = context_.handler.OnRefused(
+        {error, active_->parser.request_so_far(), active_->parser.version(), peer_, to_head});
+    const std::vector<Header> headers = HeadersOf(response);
     AnswerHead head;
-    head.status = error.status;
-    head.headers = {&type, 1};
+    head.status = response.status;
+    head.headers = headers;
     head.date = context_.Date();
     head.framing = to_head ? BodyFraming::kNone : BodyFraming::kLength;
     head.length = response.body.size();
@@ -689,7 +699,9 @@ void ServerConnection::UpdateWaits() {
   switch (state_) {
     case State::kIdle:
       read = CanConsume();
-      wait = ServerContext::kForRequest;
+      // The answer before may have promised to go on: while closing a request that is already on
+      // its way still gets an answer, and nobody waits for one that is not.
+      wait = context_.closing ? ServerContext::kForEnd : ServerContext::kForRequest;
       break;
     case State::kHead:
       read = CanConsume();

@@ -86,7 +86,11 @@ void Tunnel::OnReady(TunnelSide side, event::Poller::Ready ready) {
 }
 
 void Tunnel::OnTimer() {
-  if (limit_ == Limit::kProgress && moved_) return SetTimer(context_.end_time);
+  if (limit_ == Limit::kProgress && (up_.moved || down_.moved)) return SetTimer(context_.end_time);
+  if (limit_ == Limit::kStall && !IsStalled(up_) && !IsStalled(down_)) {
+    limit_ = Limit::kNone;
+    return UpdateLimit();
+  }
   Cut();
   TellOver();
 }
@@ -177,7 +181,9 @@ void Tunnel::Follow(Flow& flow, std::string_view data) {
 void Tunnel::Pass(Flow& flow, std::string_view data) {
   if (flow.state == Flow::State::kShut || flow.state == Flow::State::kBroken) return;
   if (flow.out.empty()) data.remove_prefix(WriteNow(flow, data));
-  if (flow.state != Flow::State::kBroken) flow.out += data;
+  if (flow.state == Flow::State::kBroken || data.empty()) return;
+  if (flow.out.empty()) flow.moved = true;
+  flow.out += data;
 }
 
 void Tunnel::Write(Flow& flow) {
@@ -200,7 +206,7 @@ size_t Tunnel::WriteNow(Flow& flow, std::string_view data) {
       return data.size();
     }
     written += result.size;
-    moved_ = true;
+    flow.moved = true;
     observer_.OnMoved(flow.from, result.size);
   }
   return written;
@@ -267,17 +273,24 @@ void Tunnel::UpdateWaits() {
 }
 
 void Tunnel::UpdateLimit() {
-  if (limit_ != Limit::kNone) return;
+  if (limit_ == Limit::kProgress || limit_ == Limit::kTotal) return;
   const bool broken = up_.state == Flow::State::kBroken || down_.state == Flow::State::kBroken;
   const bool half_over = protocol_ == Protocol::kWebSocket &&
                          (up_.ended || down_.ended || (HasClosed(up_) && HasClosed(down_)));
-  if (!broken && !half_over) return;
-  limit_ = Limit::kProgress;
-  SetTimer(context_.end_time);
+  if (broken || half_over) {
+    limit_ = Limit::kProgress;
+    return SetTimer(context_.end_time);
+  }
+  // Left alone when nothing waits any more: it fires once for nothing then, rather than to be set
+  // whenever a receiver is full for a moment.
+  if (limit_ == Limit::kStall || context_.stall_time == Milliseconds(0)) return;
+  if (up_.out.empty() && down_.out.empty()) return;
+  limit_ = Limit::kStall;
+  SetTimer(context_.stall_time);
 }
 
 void Tunnel::SetTimer(Milliseconds delay) {
-  moved_ = false;
+  up_.moved = down_.moved = false;
   timer_ = context_.clock.After(delay, [this] { OnTimer(); });
 }
 

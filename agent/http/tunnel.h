@@ -2,9 +2,10 @@
 // are over.
 //
 // What one side sends is written to the other at once; what that does not take is kept, at most
-// Tunnel::kHighWater bytes each way, and until it is gone the sender is not read. A quiet tunnel
-// holds no buffer and sets no timer, and lives forever: noticing peers that vanished is for TCP
-// keepalive.
+// Tunnel::kHighWater bytes each way, and until it is gone the sender is not read, so that nobody
+// notices if it breaks meanwhile. A receiver that takes nothing for a whole `stall_time` is
+// therefore taken for lost, and all is cut. A quiet tunnel holds no buffer and lives forever:
+// noticing peers that vanished is for TCP keepalive.
 //
 // An end is passed on as it came, after everything before it: half-closed stays half-closed, and
 // what was broken is reset, so that it never looks whole.
@@ -38,13 +39,14 @@ struct TunnelContext {
   uint64_t max_message = uint64_t{2} * 1024 * 1024;
   Milliseconds close_time{2'000};
   Milliseconds end_time{10'000};
+  Milliseconds stall_time{75'000};  // zero: however long
 };
 
 enum class TunnelSide { kClient, kServer };
 
 enum class TunnelEnd {
   kEnded,     // by the two sides
-  kBroken,    // one connection broke, or ended and the other did not follow
+  kBroken,    // one connection broke, or stalled, or ended and the other did not follow
   kTooBig,    // closed with 1009
   kBadFrame,  // closed with 1002
   kClosed,    // by CloseGently()
@@ -112,7 +114,8 @@ class Tunnel {
     bool ended = false;  // the sender has sent all it will
     std::string out;     // to be written
     size_t out_sent = 0;
-    std::string head;  // of a frame, not whole yet: not to be written yet
+    bool moved = false;  // since the timer was set; or what waits has come only since then
+    std::string head;    // of a frame, not whole yet: not to be written yet
   };
 
   // The ears of one connection.
@@ -129,7 +132,8 @@ class Tunnel {
   // What limits the time that is left.
   enum class Limit {
     kNone,
-    kProgress,  // bytes are to move, now and then
+    kStall,     // whatever waits to be written is to move, now and then
+    kProgress,  // something is
     kTotal,
   };
 
@@ -157,6 +161,7 @@ class Tunnel {
   void Cut();
   void Finish();
 
+  bool IsStalled(const Flow& flow) const { return !flow.out.empty() && !flow.moved; }
   bool Throws(const Flow& flow) const;
   bool Reads(const Flow& flow) const;
   bool HasClosed(const Flow& flow) const;
@@ -176,7 +181,6 @@ class Tunnel {
   TunnelEnd end_ = TunnelEnd::kEnded;
   uint16_t close_code_ = 0;  // of the close frames that are due
   bool over_ = false;
-  bool moved_ = false;  // since the timer was set
   Limit limit_ = Limit::kNone;
   std::unique_ptr<Timer> timer_;
 };

@@ -77,13 +77,16 @@ class Places {
 
 class Waiter {
  public:
-  Waiter() = default;
+  // `its_owner`: whatever it is that waits, for whoever gets to see only the Waiter.
+  explicit Waiter(void* its_owner = nullptr) : owner(its_owner) {}
   ~Waiter();  // does not wait any more
   Waiter(const Waiter&) = delete;
   Waiter& operator=(const Waiter&) = delete;
 
   bool waits() const { return waits_; }
   Clock::TimePoint since() const { return since_; }
+
+  void* const owner;
 
  private:
   friend class Admission;

@@ -1,8 +1,9 @@
 // What a gateway is told to do on the data plane: plain bytes, made by the supervisor from flags,
 // environment and files, and handed over in a sealed memfd (writer and reader are the same binary).
 //
-// The memfd holds one GatewayConfig and behind it `token_count` TokenRecords. Times are
-// milliseconds, sizes bytes, and 0 means "off" or "without limit" unless said otherwise.
+// The memfd holds one GatewayConfig and behind it `token_count` TokenRecords; then, where the
+// server has a name, `hosts_size` bytes of /etc/hosts and `resolver_size` of /etc/resolv.conf.
+// Times are milliseconds, sizes bytes, and 0 means "off" or "without limit" unless said otherwise.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +28,10 @@ enum class AccessLogFormat : uint32_t { kOff, kCommon, kJson };
 struct GatewayConfig {
   uint32_t threads;  // at least 1: as many as there are data listeners
 
-  // The server: a numeric address and a port, or else the path of a unix socket.
+  // The server: a numeric address and a port, a name and a port, or else the path of a unix socket.
   char upstream_address[46];
   uint16_t upstream_port;
+  char upstream_name[256];  // NUL-terminated; empty: it has an address, or a path
   char upstream_path[108];  // NUL-terminated; empty: TCP
 
   uint32_t rate_limit;  // requests a second
@@ -53,6 +55,8 @@ struct GatewayConfig {
 
   uint32_t auth_required;  // 0: no tokens file was given, and everybody is welcome
   uint32_t token_count;
+  uint32_t hosts_size;
+  uint32_t resolver_size;
   char environment[64];  // ours, for tokens that are good in one only
 
   uint32_t trusted_count;

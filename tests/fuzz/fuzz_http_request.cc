@@ -27,6 +27,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     MODAL_CHECK(other->status == whole.status);
     MODAL_CHECK(other->left == whole.left);
   }
+  for (const test::ParsedRequests* one : {&whole, &cut, &bytes}) {
+    for (const std::string* part : {&one->method, &one->target, &one->version}) {
+      MODAL_CHECK(text.find(*part) != std::string::npos);
+    }
+  }
   MODAL_CHECK(whole.status == 0 || (whole.status >= 400 && whole.status < 600));
   MODAL_CHECK((whole.status == 0) == whole.error.empty());
   return 0;

@@ -176,6 +176,7 @@ TEST_CASE("after the grace what is left is cut, and does not look whole") {
     CHECK(answer.status() == 503);
     CHECK(answer.error() == "draining");
     CHECK(answer["Connection"] == "close");
+    CHECK(answer.Has("Retry-After"));
   }
   CheckRefused(queued.ReadMessage());  // the server has never seen it
   for (Wire* client : {&response, &events}) {
@@ -189,6 +190,21 @@ TEST_CASE("after the grace what is left is cut, and does not look whole") {
   CHECK(upload_server.end() == Wire::End::kReset);
   plane.AwaitDrained();
   CHECK_FALSE(plane.HasConnection());
+}
+
+TEST_CASE("a connection that was promised to live before the drain does not outlive it for long") {
+  DataPlane plane;
+  Wire client = plane.Ask(Get("/"));
+  Wire server = plane.Accept();
+  CHECK(server.ReadMessage().whole);
+  server.Send(kHead + "Content-Length: 2\r\n\r\na");
+  CHECK(client.ReadTo("\r\n\r\na").find("Connection: close") == std::string::npos);
+  plane.Enter(Carriage::kDraining);
+  server.Send("b");
+  CHECK(client.Read(1) == "b");
+  plane.AwaitDrained();
+  CHECK(client.ReadToEnd().empty());
+  CHECK(client.end() == Wire::End::kClosed);
 }
 
 TEST_CASE("several threads are drained when the last of them is") {

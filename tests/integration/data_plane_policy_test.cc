@@ -1,9 +1,11 @@
 // Who may pass, how many at a time, what a request is called, and where it comes from.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -12,7 +14,9 @@
 #include "agent/policy/client_address.h"
 #include "agent/policy/request_id.h"
 #include "agent/policy/sha256.h"
+#include "tests/support/agent_process.h"
 #include "tests/support/data_plane.h"
+#include "tests/support/origin_agent.h"
 
 namespace modal::test {
 namespace {
@@ -263,6 +267,66 @@ TEST_CASE("places are counted over all threads, and each who waits gets one") {
   CHECK(before.ReadMessage().whole);
   before.Send(Answer(200, ""));
   for (Wire& client : clients) CHECK(client.ReadMessage().status() == 200);
+}
+
+TEST_CASE("the rate is counted over all threads") {
+  constexpr int kBurst = 10;
+  DataPlane plane([](GatewayConfig& config) {
+    config.threads = 4;
+    config.rate_limit = 1;
+    config.rate_burst = kBurst;
+  });
+  plane.StopServer();  // who may pass is told so: 502
+  const auto begin = std::chrono::steady_clock::now();
+  int passed = 0;
+  for (int i = 0; i < 8 * kBurst; ++i) {
+    Wire client = plane.Ask(Get("/"));
+    const int status = client.ReadMessage().status();
+    CHECK((status == 502 || status == 429));
+    if (status == 502) ++passed;
+  }
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin);
+  CHECK(passed >= kBurst);
+  CHECK(passed <= kBurst + seconds.count() + 1);
+}
+
+TEST_CASE("what `token new` prints lets its client in, and the secret is kept nowhere") {
+  AgentOptions options = DataPlaneOptions({"--proxy-tokens", "/mnt/tokens"});
+  const std::string other = Concat("other:", std::string(64, '0'), "\n");
+  options.files.push_back({"tokens", other, 0600});
+  AgentProcess agent(options);
+  agent.WaitFor("lifecycle.ready");
+  agent.WaitUntil("a gateway that wants a token",
+                  [&] { return agent.Get(kDataPort, "/small?x").status == 401; });
+  const RunResult made = agent.Run({"modal-agent", "token", "new", "--json"});
+  CHECK(made.code == 0);
+  const auto field = [&](const std::string& name) {
+    const std::string start = Concat("\"", name, "\":\"");
+    const size_t at = made.output.find(start);
+    REQUIRE(at != std::string::npos);
+    const size_t begin = at + start.size();
+    return made.output.substr(begin, made.output.find('"', begin) - begin);
+  };
+  const std::string key = field("key");
+  const std::string secret = field("secret");
+  const auto ask = [&](const std::string& its_key, const std::string& its_secret) {
+    Client client = agent.Connect(kDataPort);
+    CHECK(client.Send(Get("/small?x", With(its_key, its_secret))));
+    return client.ReadAnswer().status;
+  };
+  CHECK(ask(key, secret) == 401);
+  agent.WriteFile("tokens", other + field("line") + "\n");
+  CHECK(agent.Run({"modal-agent", "reload"}).code == 0);
+  agent.WaitUntil("the token to be good", [&] { return ask(key, secret) == 200; });
+  CHECK(ask(key, secret + "x") == 401);
+  CHECK(ask(key + "x", secret) == 401);
+
+  CHECK_FALSE(Contains(agent.ReadFile("tokens"), secret));
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK_FALSE(Contains(agent.output(), secret));
+  CHECK_FALSE(Contains(agent.error_output(), secret));
 }
 
 TEST_CASE("a place that does not become free in time is 503") {

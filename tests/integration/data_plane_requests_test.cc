@@ -273,6 +273,45 @@ TEST_CASE("an upgrade to anything that is not configured is none") {
   }
 }
 
+TEST_CASE("a protocol that is configured passes as bytes, and to no other is switched") {
+  DataPlane plane([](policy::GatewayConfig& config) { SetBoardText(config.upgrades, "tcp,chat"); });
+  Wire client = plane.Ask(GetWith("Connection: Upgrade\r\nUpgrade: h2c, TCP\r\n"));
+  Wire server = plane.Accept();
+  const Message request = server.ReadMessage();
+  CHECK(request["Connection"] == "Upgrade");
+  CHECK(request["Upgrade"] == "TCP");
+  const std::string switched = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: ";
+  SUBCASE("what was asked for") {
+    server.Send(switched + "tcp\r\n\r\n\xff\x01 no frame");
+    const Message answer = client.ReadMessage();
+    CHECK(answer.status() == 101);
+    CHECK(answer["Upgrade"] == "tcp");
+    CHECK(client.Read(11) == "\xff\x01 no frame");
+    client.Send("up");
+    CHECK(server.Read(2) == "up");
+    client.ShutWrite();
+    CHECK(server.ReadToEnd().empty());
+    server.Send("still there");
+    CHECK(client.Read(11) == "still there");
+    server.Close();
+    CHECK(client.ReadToEnd().empty());
+    CHECK(client.end() == Wire::End::kClosed);
+  }
+  SUBCASE("something else") {
+    SUBCASE("that is configured too") { server.Send(switched + "chat\r\n\r\n"); }
+    SUBCASE("that was asked for, but is not configured") { server.Send(switched + "h2c\r\n\r\n"); }
+    SUBCASE("without a name") { server.Send("HTTP/1.1 101 Up\r\nConnection: Upgrade\r\n\r\n"); }
+    const Message answer = client.ReadMessage();
+    CHECK(answer.status() == 502);
+    CHECK(answer.error() == "upstream_answer");
+    CHECK(server.ReadToEnd().empty());
+    CHECK(server.end() != Wire::End::kNone);
+  }
+  plane.Await([](const auto& traffic) {
+    return traffic.in_flight == 0 && traffic.upstream_connections == 0;
+  });
+}
+
 TEST_CASE("a request in HTTP/1.0 goes on in HTTP/1.1, with a Host") {
   DataPlane plane;
   Wire client = plane.Ask("GET /a HTTP/1.0\r\n\r\n");
@@ -342,6 +381,26 @@ TEST_CASE("a client that has shut its side gets its answer") {
   }
   CHECK(client.ReadToEnd().empty());
   CHECK(client.end() == Wire::End::kClosed);
+}
+
+TEST_CASE("a client that has shut its side and breaks later gives its place back") {
+  DataPlane plane([](policy::GatewayConfig& config) {
+    config.max_concurrency = 1;
+    config.queue = 0;
+  });
+  Wire client = plane.Ask(Get("/"));
+  client.ShutWrite();
+  Wire server = plane.Accept();
+  CHECK(server.ReadMessage().whole);
+  server.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+  CHECK(client.ReadTo("\r\n\r\n1\r\na\r\n").starts_with("HTTP/1.1 200 "));
+  client.Reset();
+  // The first piece that cannot be delivered ends it.
+  while (server.TrySend("1\r\na\r\n") && plane.traffic().in_flight > 0) plane.RoundTrip();
+  plane.Await(
+      [](const auto& traffic) { return traffic.in_flight == 0 && traffic.client_gone == 1; });
+  Wire next = plane.Ask(Get("/next"));
+  CHECK(plane.Accept().ReadMessage().start == "GET /next HTTP/1.1");
 }
 
 TEST_CASE("a client that ends or breaks off in a body is not a whole request") {
@@ -496,6 +555,8 @@ TEST_CASE("a head that trickles is 408, a body that stalls too, and an idle clie
     plane.Await([](const auto& traffic) {
       return traffic.refused[static_cast<size_t>(policy::Refusal::kRequestTimeout)] == 2;
     });
+    CHECK(plane.traffic().by_status[408 - 100] == 2);
+    CHECK(plane.traffic().client_gone == 0);
   }
   SUBCASE("between requests") {
     DataPlane plane([](policy::GatewayConfig& config) { config.idle_timeout_ms = 100; });

@@ -104,6 +104,30 @@ TEST_CASE("idle connections are closed by us, before the server would") {
   CHECK(idle.server.end() == Wire::End::kClosed);
 }
 
+TEST_CASE("so many connections idle and no more: those that did for longest are closed") {
+  constexpr size_t kMost = 64;
+  constexpr size_t kAll = kMost + 6;
+  DataPlane plane;
+  std::vector<Wire> clients;
+  std::vector<Wire> servers;
+  for (size_t i = 0; i < kAll; ++i) {
+    clients.push_back(plane.Ask(Get("/")));
+    servers.push_back(plane.Accept());
+    CHECK(servers.back().ReadMessage().whole);
+  }
+  for (size_t i = 0; i < kAll; ++i) {
+    // Servers who say so are believed to keep theirs for a while.
+    servers[i].Send(Answer(200, "", "Keep-Alive: timeout=60\r\n"));
+    CHECK(clients[i].ReadMessage().status() == 200);
+  }
+  for (size_t i = 0; i < kAll - kMost; ++i) CHECK(servers[i].ReadToEnd().empty());
+  // The freshest is still there.
+  clients[0].Send(Get("/again"));
+  CHECK(servers.back().ReadMessage().start == "GET /again HTTP/1.1");
+  CHECK_FALSE(plane.HasConnection());
+  plane.Await([](const auto& traffic) { return traffic.upstream_idle < kMost; });
+}
+
 TEST_CASE("idle connections are dropped when the server is no longer there to serve") {
   Idle idle;
   idle.plane.gateway.status.ready = false;

@@ -85,6 +85,9 @@ TEST_CASE("a hostile gateway dies at what only it could want; without the seal i
                                  : kind == "refused" ? "exit code 1"
                                                      : "exit code 0";
     CHECK(Run("sealed", attempt).ToString() == expected);
+    // One that has to ask name servers can do that, and nothing else.
+    const char* const named = attempt == "a UDP socket" ? "exit code 0" : expected;
+    CHECK(Run("named", attempt).ToString() == named);
     forbidden += is_forbidden ? 1 : 0;
   }
   CHECK(forbidden > 40);

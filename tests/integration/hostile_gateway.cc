@@ -1,8 +1,8 @@
 // A gateway that somebody else has taken over: seals itself exactly as the real one does (or does
-// not: "open"), and then tries one thing.
+// not: "open"; "named": as where the server has a name), and then tries one thing.
 //
-//   hostile_gateway open|sealed ATTEMPT      in a folder of its own
-//   hostile_gateway list                     "forbidden NAME", "bare NAME", "refused NAME", …
+//   hostile_gateway open|sealed|named ATTEMPT  in a folder of its own
+//   hostile_gateway list                       "forbidden NAME", "bare NAME", "refused NAME", …
 //
 // Exits with 0 if it could, with 1 if it could not; sealed, it dies of SIGSYS at what is forbidden.
 // "bare" is forbidden too, but not where sanitizers need it; "refused" fails, and is allowed there.
@@ -261,11 +261,12 @@ Prey MakePrey() {
   return prey;
 }
 
-int Try(bool sealed, std::string_view name) {
+int Try(std::string_view mode, std::string_view name) {
   for (const Attempt& attempt : kAttempts) {
     if (name != attempt.name) continue;
     const Prey prey = MakePrey();
-    if (sealed && !SealGateway(false)) return 2;
+    const GatewayReach reach{.datagrams = mode == "named"};
+    if (mode != "open" && !SealGateway(reach)) return 2;
     // Not through exit(): what runs there may be forbidden, too.
     ::_exit(attempt.succeeds(prey) ? 0 : 1);
   }
@@ -278,6 +279,6 @@ int Try(bool sealed, std::string_view name) {
 int main(int argc, char** argv) {
   const std::string_view mode = argc > 1 ? argv[1] : "";
   if (mode == "list") return modal::List();
-  if (argc != 3 || (mode != "open" && mode != "sealed")) return 2;
-  return modal::Try(mode == "sealed", argv[2]);
+  if (argc != 3 || (mode != "open" && mode != "sealed" && mode != "named")) return 2;
+  return modal::Try(mode, argv[2]);
 }

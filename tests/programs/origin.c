@@ -1,5 +1,6 @@
 // A server whose every answer can be checked, for tests of what is between it and its clients. It
-// listens at 127.0.0.1:$PORT (else 8000), and believes its requests to be well-formed.
+// listens at the unix socket $SOCKET, else at 127.0.0.1:$PORT (else 8000), and believes its
+// requests to be well-formed.
 //
 //   /small?TEXT                       "small TEXT\n"
 //   /down?size=N&seed=S[&chunked=1]   N bytes of pattern.h; chunked with the trailer "X-Size: N"
@@ -21,6 +22,8 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include "pattern.h"
@@ -481,20 +484,32 @@ static void end(int signal_number) {
   _exit(0);
 }
 
+static int bind_path(const char* path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  umask(0);  // for everybody
+  return bind(listener, (struct sockaddr*)&address, sizeof address) == 0 ? listener : -1;
+}
+
+static int bind_port(const char* port) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)(port != NULL ? atoi(port) : 8000)),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  return bind(listener, (struct sockaddr*)&address, sizeof address) == 0 ? listener : -1;
+}
+
 int main(void) {
   report_open("origin");
   signal(SIGPIPE, SIG_IGN);
   signal(SIGTERM, end);
   pattern_make();
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  int one = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  const char* port = getenv("PORT");
-  struct sockaddr_in address = {.sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)(port != NULL ? atoi(port) : 8000)),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  if (bind(listener, (struct sockaddr*)&address, sizeof address) != 0 ||
-      listen(listener, 4096) != 0) {
+  const char* path = getenv("SOCKET");
+  int listener = path != NULL ? bind_path(path) : bind_port(getenv("PORT"));
+  if (listener < 0 || listen(listener, 4096) != 0) {
     perror("origin: listen");
     return 98;
   }

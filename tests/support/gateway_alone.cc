@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -201,9 +203,13 @@ GatewayAlone::~GatewayAlone() {
 std::string GatewayAlone::url() const { return Concat("http://127.0.0.1:", port()); }
 
 GatewayStatus GatewayAlone::Seen() const {
-  const std::optional<GatewayStatus> seen = seen_.Read();
-  REQUIRE(seen.has_value());
-  return *seen;
+  // It may have been interrupted while it wrote: on a busy machine that takes a moment.
+  const auto end = std::chrono::steady_clock::now() + Settings().deadline;
+  for (;;) {
+    if (const std::optional<GatewayStatus> seen = seen_.Read()) return *seen;
+    REQUIRE(std::chrono::steady_clock::now() < end);
+    ::sched_yield();
+  }
 }
 
 void GatewayAlone::AskProbe(uint32_t id, uint16_t port, const std::string& path,

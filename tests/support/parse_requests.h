@@ -15,6 +15,8 @@ struct ParsedRequests {
   std::string story;       // one line for each request, "error" lines included
   int status = 0;          // of the error; 0: none
   std::string_view error;  // its sentence
+  std::string method, target,
+      version;      // with an error: of the request that had it, as far as known
   size_t left = 0;  // bytes after the last whole request, or -- with an error -- not looked at
 };
 
@@ -83,6 +85,9 @@ inline ParsedRequests ParseRequests(std::string_view text, const std::function<s
         result.status = parser.error().status;
         result.error = parser.error().message;
         result.story += " error " + std::to_string(result.status) + "\n";
+        result.method = parser.request_so_far().method_name;
+        result.target = parser.request_so_far().target;
+        result.version = parser.version();
         return result;
     }
   }

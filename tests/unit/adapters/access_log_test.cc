@@ -71,6 +71,7 @@ adapters::AccessEntry SomeEntry() {
   entry.client = "192.0.2.7";
   entry.method = "GET";
   entry.target = "/a?b";
+  entry.version = "1.1";
   entry.host = "example.org";
   entry.status = 200;
   entry.outcome = "ok";
@@ -91,8 +92,15 @@ TEST_CASE("the common format") {
   adapters::AccessEntry entry = SomeEntry();
   CHECK(f.Line(entry) == "192.0.2.7 - - [TIME] \"GET /a?b HTTP/1.1\" 200 512 \"from\" \"agent\"\n");
   entry.client = entry.referer = entry.user_agent = {};
-  entry.http_1_0 = true;
+  entry.version = "1.0";
   CHECK(f.Line(entry) == "- - - [TIME] \"GET /a?b HTTP/1.0\" 200 512 \"-\" \"-\"\n");
+  // As far as it came.
+  entry.version = {};
+  CHECK(f.Line(entry) == "- - - [TIME] \"GET /a?b\" 200 512 \"-\" \"-\"\n");
+  entry.target = {};
+  CHECK(f.Line(entry) == "- - - [TIME] \"GET\" 200 512 \"-\" \"-\"\n");
+  entry.method = {};
+  CHECK(f.Line(entry) == "- - - [TIME] \"-\" 200 512 \"-\" \"-\"\n");
 }
 
 TEST_CASE("the JSON format") {

@@ -1,7 +1,11 @@
 #include "adapters/gatekeeper.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <vector>
 
@@ -454,7 +458,7 @@ TEST_CASE("an upgrade is offered as configured only") {
   CHECK(upgrade("Upgrade: websocket\r\n") == "websocket");
   CHECK(upgrade("Upgrade: WebSocket\r\n") == "WebSocket");
   CHECK(upgrade("Upgrade: h2c\r\n") == "");
-  CHECK(upgrade("Upgrade: websocket, h2c\r\n") == "");
+  CHECK(upgrade("Upgrade: websocket, h2c\r\n") == "websocket");
   CHECK(upgrade("Upgrade: websocket\r\n", "1.0") == "");
   CHECK(upgrade("") == "");
 }
@@ -529,6 +533,8 @@ TEST_CASE("what is still there at the end is cut: refused where nothing was said
   CHECK(Outcome(talking.peer.received()) == "200");
   CHECK(talking.peer.reset());
   CHECK(Outcome(waiting.peer.received()) == "503 draining");
+  CHECK(Value(silent.peer.received(), "Retry-After") == "1");
+  CHECK(Value(waiting.peer.received(), "Retry-After") == "1");
   // The one that waited never reached the server.
   CHECK(f.adapter.Take() == "gone /1\ngone /2\n");
   CHECK(f.empty > 0);
@@ -574,6 +580,120 @@ TEST_CASE("what no request comes of is counted for what it is") {
   CHECK(f.traffic.requests.value() == 0);
 }
 
+TEST_CASE("every request has its line in the access log, those too that never became a call") {
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) == 0);
+  const UniqueFd reader(ends[0]);
+  policy::GatewayConfig config = SomeConfig();
+  config.access_log = policy::AccessLogFormat::kCommon;
+  http::ServerOptions options;
+  options.max_head = 200;
+  options.header_timeout = options.body_timeout = 10s;
+  GatekeeperFixture f(config, {}, options);
+  f.access_log.Reopen(UniqueFd(ends[1]));
+  // Without the time.
+  const auto lines = [&] {
+    f.access_log.Flush();
+    std::array<char, 4096> text;
+    const ssize_t size = ::read(reader.get(), text.data(), text.size());
+    std::string all(text.data(), static_cast<size_t>(std::max<ssize_t>(size, 0)));
+    for (size_t at = all.find('['); at != std::string::npos; at = all.find('[', at + 1)) {
+      all.replace(at, all.find(']', at) + 1 - at, "[]");
+    }
+    return all;
+  };
+  std::string first_line;
+  std::string status = "400";
+  uint64_t gone = 0;
+  const auto ask = [&](const std::string& text) { return f.Ask(text).peer.received(); };
+  std::string answer;
+  SUBCASE("no HTTP") {
+    answer = ask("\x16\x03\x01 hello\r\n\r\n");
+    first_line = "-";
+  }
+  SUBCASE("a header that is none") {
+    answer = ask("GET /a?b HTTP/1.1\r\nHost : a\r\n\r\n");
+    first_line = "GET /a?b HTTP/1.1";
+  }
+  SUBCASE("no Host") {
+    answer = ask("GET /a HTTP/1.1\r\n\r\n");
+    first_line = "GET /a HTTP/1.1";
+  }
+  SUBCASE("another version") {
+    answer = ask("GET /a HTTP/2.0\r\nHost: a\r\n\r\n");
+    first_line = "GET /a HTTP/2.0";
+    status = "505";
+  }
+  SUBCASE("a method that is not served") {
+    answer = ask("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n");
+    first_line = "CONNECT a:80 HTTP/1.1";
+    status = "405";
+  }
+  SUBCASE("headers that are too long") {
+    answer = ask("GET /a HTTP/1.1\r\nA: " + std::string(300, 'x') + "\r\n\r\n");
+    first_line = "GET /a HTTP/1.1";
+    status = "431";
+  }
+  SUBCASE("a target that is too long") {
+    answer = ask("GET /" + std::string(300, 'x'));
+    first_line = "GET /" + std::string(195, 'x');
+    status = "414";
+  }
+  SUBCASE("a head that stops coming") {
+    auto& client = f.Ask("GET /a");
+    f.Advance(10s);
+    answer = client.peer.received();
+    first_line = "GET /a";
+    status = "408";
+  }
+  SUBCASE("a body that stops coming") {
+    auto& client = f.Ask(Post("/a", "Content-Length: 5\r\n", "he"));
+    f.Advance(10s);
+    answer = client.peer.received();
+    first_line = "POST /a HTTP/1.1";
+    status = "408";
+  }
+  SUBCASE("a body that is none") {
+    answer = ask(Post("/a", "Transfer-Encoding: chunked\r\n", "x\r\n"));
+    first_line = "POST /a HTTP/1.1";
+  }
+  SUBCASE("a body that stops coming when the answer has begun") {
+    auto& client = f.Ask(Post("/a", "Content-Length: 5\r\n", "he"));
+    f.adapter.calls.at(0)->Begin({});
+    f.adapter.calls.at(0)->Write("so");
+    f.Advance(10s);
+    answer = client.peer.received();
+    CHECK(client.peer.reset());
+    first_line = "POST /a HTTP/1.1";
+    status = "200";
+    CHECK(lines() == "192.0.2.7 - - [] \"POST /a HTTP/1.1\" 200 2 \"-\" \"-\"\n");
+    CHECK(f.Refused(Refusal::kRequestTimeout) == 1);
+    return;
+  }
+  SUBCASE("a client that leaves") {
+    auto& client = f.Ask(Post("/a", "Content-Length: 5\r\n", "he"));
+    client.peer.Break();
+    f.Run();
+    gone = 1;
+    CHECK(lines() == "192.0.2.7 - - [] \"POST /a HTTP/1.1\" 499 0 \"-\" \"-\"\n");
+  }
+  CHECK(f.traffic.client_gone.value() == gone);
+  CHECK(f.gatekeeper.in_flight() == 0);
+  CHECK(f.adapter.calls.empty());
+  if (gone > 0) return;
+  CHECK(answer.substr(9, 3) == status);
+  const std::string id = Value(answer, "X-Request-Id");
+  CHECK(id.size() == 32);
+  CHECK(answer.ends_with("\"request_id\":\"" + id + "\"}\n"));
+  const std::string length = Value(answer, "Content-Length");
+  CHECK(lines() ==
+        "192.0.2.7 - - [] \"" + first_line + "\" " + status + " " + length + " \"-\" \"-\"\n");
+  CHECK(f.traffic.by_status[std::stoul(status) - 100].value() == 1);
+  uint64_t refused = 0;
+  for (const auto& counter : f.traffic.refused) refused += counter.value();
+  CHECK(refused == 1);
+}
+
 TEST_CASE("a switch to another protocol makes a tunnel, that the cut closes") {
   GatekeeperFixture f;
   auto& client =
@@ -582,7 +702,7 @@ TEST_CASE("a switch to another protocol makes a tunnel, that the cut closes") {
   adapters::Call& call = *f.adapter.calls.at(0);
   const auto switch_it = [&] {
     f.adapter.Forget(call);
-    call.SwitchProtocols("Upgrade: websocket\r\n", {server.Connect(), "\x82\x02hi", ""});
+    call.SwitchProtocols("websocket", "A: b\r\n", {server.Connect(), "\x82\x02hi", ""});
     f.Run();
     server.Run();
     f.Run();
@@ -590,7 +710,9 @@ TEST_CASE("a switch to another protocol makes a tunnel, that the cut closes") {
   SUBCASE("bytes go to and fro") {
     switch_it();
     const std::string& got = client.peer.received();
-    CHECK(got.starts_with("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"));
+    CHECK(
+        got.starts_with("HTTP/1.1 101 Switching Protocols\r\n"
+                        "Connection: Upgrade\r\nUpgrade: websocket\r\nA: b\r\n"));
     CHECK(got.ends_with("\r\n\r\n\x82\x02hi"));
     CHECK(Value(got, "X-Request-Id").size() == 32);
     CHECK(f.traffic.websockets.value() == 1);

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <limits>
 #include <string>
 
@@ -630,6 +631,68 @@ TEST_CASE("a WebSocket is a tunnel when both sides agree") {
     CHECK(f.servers[0]->closed());
     CHECK(f.gatekeeper.in_flight() == 0);
   }
+}
+
+TEST_CASE("a switch to another protocol than was asked for is none") {
+  policy::GatewayConfig config = SomeConfig();
+  std::strcpy(config.upgrades, "websocket,chat,tcp");
+  ProxyFixture f(config);
+  std::string asked = "websocket";
+  std::string answered;
+  const auto outcome = [&] {
+    auto& client = f.Ask(Get("/", "Connection: Upgrade\r\nUpgrade: " + asked + "\r\n"));
+    f.Answer(0, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" + answered + "\r\n");
+    return Outcome(client.peer.received());
+  };
+  SUBCASE("a third one") { answered = "Upgrade: h2c\r\n"; }
+  SUBCASE("one that others may ask for") { answered = "Upgrade: chat\r\n"; }
+  SUBCASE("a longer one") { answered = "Upgrade: websocket2\r\n"; }
+  SUBCASE("several at once") { answered = "Upgrade: websocket, chat\r\n"; }
+  SUBCASE("none") { answered = ""; }
+  SUBCASE("one that was asked for, but may not be") {
+    asked = "websocket, h2c";
+    answered = "Upgrade: h2c\r\n";
+  }
+  CHECK(outcome() == "502 upstream_answer");
+  CHECK(f.servers.size() == 1);
+  CHECK(f.servers[0]->closed());
+  CHECK(f.gatekeeper.in_flight() == 0);
+  CHECK(f.traffic.websockets_opened.value() == 0);
+}
+
+TEST_CASE("of several protocols the server takes the one it likes") {
+  policy::GatewayConfig config = SomeConfig();
+  std::strcpy(config.upgrades, "websocket,tcp");
+  ProxyFixture f(config);
+  auto& client = f.Ask(Get("/",
+                           "Connection: Upgrade\r\nUpgrade: h2c, WebSocket\r\n"
+                           "Upgrade: TCP\r\n"));
+  CHECK(Value(f.Received(0), "Upgrade") == "WebSocket, TCP");
+  // No frame: as a WebSocket's it would be a violation.
+  f.Answer(0, "HTTP/1.1 101 Up\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n\xff\xff bytes");
+  CHECK(Value(client.peer.received(), "Connection") == "Upgrade");
+  CHECK(Value(client.peer.received(), "Upgrade") == "tcp");
+  CHECK(BodyOf(client.peer.received()) == "\xff\xff bytes");
+  CHECK(f.traffic.websockets_opened.value() == 1);
+  client.peer.Break();
+  f.Run();
+  CHECK(f.servers[0]->closed());
+}
+
+TEST_CASE("64 connections idle and no more: the one that did for longest is closed") {
+  ProxyFixture f;
+  constexpr size_t kMost = 64;
+  for (size_t i = 0; i < kMost + 3; ++i) f.Ask(Get("/"));
+  CHECK(f.traffic.upstream_connections.value() == kMost + 3);
+  for (size_t i = 0; i < kMost; ++i) f.Answer(i, WithLength("ok"));
+  CHECK(f.traffic.upstream_idle.value() == kMost);
+  for (size_t i = kMost; i < kMost + 3; ++i) {
+    CHECK_FALSE(f.servers[i - kMost]->closed());
+    f.Answer(i, WithLength("ok"));
+    CHECK(f.servers[i - kMost]->closed());
+    CHECK(f.traffic.upstream_idle.value() == kMost);
+  }
+  CHECK(f.traffic.upstream_connections.value() == kMost);
 }
 
 TEST_CASE("times are measured from the sending to the first byte") {

@@ -160,7 +160,15 @@ TEST_CASE("the server is at --port of this host, or where --upstream says") {
   CHECK_FALSE(local.is_default);
   CHECK(local.kind == Upstream::Kind::kPort);
   CHECK(local.ToString() == "[::1]:3000");
-  CHECK(UpstreamOf({"--upstream", "localhost:3000"}).ToString() == "127.0.0.1:3000");
+  const Upstream named = UpstreamOf({"--upstream", "LOCALHOST:3000"});
+  CHECK(named.kind == Upstream::Kind::kPort);
+  CHECK(named.name == "localhost");
+  CHECK(named.ToString() == "localhost:3000");
+  const lifecycle::DataPlane data_plane = DataPlaneOf({"--upstream", "app.invalid:3000"});
+  CHECK(std::string(data_plane.config.upstream_name) == "app.invalid");
+  CHECK(std::string(data_plane.config.upstream_address).empty());
+  CHECK(data_plane.config.upstream_port == 3000);
+  CHECK(UpstreamOf({"--upstream", "app.invalid:3000"}).kind == Upstream::Kind::kElsewhere);
   // Of a network for documentation (RFC 5737), so nobody's here.
   CHECK(UpstreamOf({"--upstream", "192.0.2.1:80"}).kind == Upstream::Kind::kElsewhere);
   const Upstream unix_socket = UpstreamOf({"--upstream", "unix:/run/app.sock"});
@@ -182,6 +190,9 @@ TEST_CASE("two that would listen at the same place are refused") {
         std::string::npos);
   CHECK(CommandLine({"--listen", "9000", "--upstream", "127.0.0.2:9000"}).Error() ==
         "--listen 9000: the server is to be at 127.0.0.2:9000 (--upstream); choose another port "
+        "for one of them");
+  CHECK(CommandLine({"--listen", "9000", "--upstream", "localhost:9000"}).Error() ==
+        "--listen 9000: the server is to be at localhost:9000 (--upstream); choose another port "
         "for one of them");
   CHECK(CommandLine({"--listen", "9000", "--admin", "127.0.0.1:9000"}).Error() ==
         "--listen 9000: the admin endpoints are to be there (--admin); choose another port for "

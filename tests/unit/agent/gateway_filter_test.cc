@@ -36,13 +36,13 @@ constexpr bool kSanitized = false;
 constexpr int kNotSealed = 99;
 
 // How a process ends that seals itself and then does this. If it gets away with it: exit code 0.
-ExitStatus Sealed(const std::function<void()>& attempt, bool unix_sockets = false) {
+ExitStatus Sealed(const std::function<void()>& attempt, const GatewayReach& reach = {}) {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
     ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // no core files
     ::signal(SIGABRT, SIG_DFL);            // doctest has a handler
-    const Result<process::SeccompFilter> filter = GatewayFilter(unix_sockets);
+    const Result<process::SeccompFilter> filter = GatewayFilter(reach);
     if (!filter || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !filter->Install()) {
       ::_exit(kNotSealed);
     }
@@ -162,9 +162,19 @@ TEST_CASE("a sealed gateway has TCP connections, and no other new socket") {
     CheckKilled("raw", SYS_socket, AF_INET6, SOCK_RAW | flags, IPPROTO_ICMPV6);
   }
   // Only where the server is at a unix socket.
-  CHECK(Sealed([] { ::_exit(::socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? 0 : 1); }, true) ==
-        ExitStatus::Code(0));
-  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, true) == kKilled);
+  CHECK(Sealed([] { ::_exit(::socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? 0 : 1); },
+               {.unix_sockets = true}) == ExitStatus::Code(0));
+  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, {.unix_sockets = true}) == kKilled);
+  // Only where it has a name.
+  for (const int family : {AF_INET, AF_INET6}) {
+    CHECK(Sealed([=] { ::_exit(::socket(family, SOCK_DGRAM, 0) >= 0 ? 0 : 1); },
+                 {.datagrams = true}) == ExitStatus::Code(0));
+  }
+  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, {.datagrams = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_STREAM, 0); }, {.datagrams = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_INET, SOCK_RAW, IPPROTO_ICMP); }, {.datagrams = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE); }, {.datagrams = true}) ==
+        kKilled);
   CheckKilled("socketpair", SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, nullptr);
   CheckKilled("bind", SYS_bind, 3, nullptr, 0);
   CheckKilled("listen", SYS_listen, 3, 1);

@@ -219,17 +219,28 @@ TEST_CASE("the gateway's times are milliseconds, and no more than it can hold") 
   CHECK_FALSE(ParseGatewayTimeAboveZero("off").ok());
 }
 
-TEST_CASE("an upstream is an address with a port, or a socket's path; never a name") {
+TEST_CASE("an upstream is an address or a name with a port, or a socket's path") {
   CHECK(ParseUpstream("10.0.0.5:80")->ToString() == "10.0.0.5:80");
   CHECK(ParseUpstream("[fd00::5]:80")->ToString() == "[fd00::5]:80");
-  CHECK(ParseUpstream("localhost:80")->ToString() == "127.0.0.1:80");
+  for (const std::string_view text : {"localhost:80", "example.com:80", "my_app:80", "a.b.:80"}) {
+    CAPTURE(text);
+    CHECK(ParseUpstream(text)->ToString() == text);
+    CHECK(ParseUpstream(text)->kind == lifecycle::Upstream::Kind::kElsewhere);
+    CHECK(ParseUpstream(text)->address.empty());
+  }
+  CHECK(ParseUpstream("App.Internal:80")->name == "app.internal");
   CHECK(ParseUpstream("unix:/run/app.sock")->ToString() == "unix:/run/app.sock");
   CHECK(ParseUpstream("unix:/" + std::string(106, 'x')).ok());
   CHECK_FALSE(ParseUpstream("unix:/" + std::string(107, 'x')).ok());
-  for (const std::string_view text : {"example.com:80", "server:80", "localhost.:80"}) {
-    CAPTURE(text);
-    CHECK(ParseUpstream(text).error().message().starts_with("names are not looked up here"));
+  for (const std::string_view host :
+       {"10.0.0", "a..b", "-a", "a-", "a b", "http//a", "b\xc3\xa4r"}) {
+    CAPTURE(host);
+    CHECK(ParseUpstream(std::string(host) + ":80").error().message() ==
+          "'" + std::string(host) +
+              "' is neither an address nor a name; write 10.0.0.5:8000 or app.internal:8000");
   }
+  CHECK(ParseUpstream("app.internal:http").error().message() ==
+        "not a port; a number from 1 to 65535 is expected");
   for (const std::string_view text :
        {"", "80", ":80", "10.0.0.5", "10.0.0.5:", "10.0.0.5:0", "10.0.0.5:x", "::1:80", "[::1]",
         "[::1:80", "[x]:80", "unix:", "unix:app.sock", "0.0.0.0:80", "[::]:80", "*:80"}) {

@@ -352,6 +352,100 @@ TEST_CASE("a handler is told once when its client has gone, never from inside a 
   CHECK(server.context.deadlines.Oldest(http::ServerContext::kForBody) == nullptr);
 }
 
+TEST_CASE("when closing, an answer that had promised more is followed by the end, a little later") {
+  Script script;
+  ServerFixture server(script);
+  server.Ask(kGet);
+  script.current->Begin({});
+  script.current->Write("a");
+  server.Run();
+  CHECK(server.Answer().find("Connection: close") == std::string::npos);
+  server.context.closing = true;
+  server.Advance(1min);
+  CHECK_FALSE(server.peer->at_end());
+  script.current->End();
+  server.Run();
+  CHECK_FALSE(server.peer->at_end());
+  SUBCASE("no other request was on its way") {
+    server.Advance(2s);
+    CHECK(server.peer->closed());
+    CHECK_FALSE(server.peer->reset());
+    CHECK_FALSE(server.connection);
+  }
+  SUBCASE("one was") {
+    server.Advance(1s);
+    server.Ask(kGet);
+    script.current->Send({503});
+    server.Run();
+    CHECK(server.Answer().find("Connection: close\r\n") != std::string::npos);
+    CHECK(server.peer->at_end());
+  }
+}
+
+TEST_CASE("a client that has shut its side and breaks then is gone with the next piece for it") {
+  Script script;
+  ServerFixture server(script);
+  server.peer->ShutdownWrite();
+  server.Ask(kGet);
+  script.current->Begin({});
+  script.current->Write("a");
+  server.Run();
+  CHECK(script.TakeLog() == "head end ");
+  CHECK_FALSE(server.peer->spun());
+  server.peer->Break(EPIPE);
+  server.Run();
+  script.current->Write("b");
+  server.Run();
+  CHECK(script.TakeLog() == "gone ");
+  CHECK(server.peer->closed());
+  CHECK(server.context.stats.connections_open == 0);
+}
+
+TEST_CASE("a handler may answer itself for a body that will not come, or is none") {
+  class Answering : public Script {
+   public:
+    void OnBadBody(http::Exchange& exchange, const http::ParseError& error) override {
+      log += "bad ";
+      if (!answers) return exchange.Abort();
+      exchange.Send(http::ErrorResponse(error.status, error.error, error.message, "id"));
+    }
+    http::Response OnRefused(const http::RefusedRequest&) override {
+      log += "refused ";
+      return {400};
+    }
+    bool answers = true;
+  } script;
+  ServerFixture server(script);
+  std::string status = "408";
+  SUBCASE("it stalls") {
+    server.Ask(kPost + "he");
+    server.Advance(10s);
+    CHECK(script.TakeLog() == "head body:he bad ");
+  }
+  SUBCASE("it is no chunk") {
+    server.Ask("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    server.peer->Send("nonsense\r\n");
+    server.Run();
+    CHECK(script.TakeLog() == "head bad ");
+    status = "400";
+  }
+  SUBCASE("by cutting it") {
+    script.answers = false;
+    server.Ask(kPost + "he");
+    server.Advance(10s);
+    CHECK(script.TakeLog() == "head body:he bad ");
+    CHECK(server.Answer() == "");
+    CHECK(server.peer->reset());
+    return;
+  }
+  const std::string answer = server.Answer();
+  CHECK(answer.starts_with("HTTP/1.1 " + status + " "));
+  CHECK(answer.find("Connection: close\r\n") != std::string::npos);
+  CHECK(answer.find("\"request_id\":\"id\"") != std::string::npos);
+  CHECK(server.peer->at_end());
+  CHECK(server.context.stats.bad_requests == 1);
+}
+
 TEST_CASE("an aborted answer never looks whole") {
   Script script;
   ServerFixture server(script);

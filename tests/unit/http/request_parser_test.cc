@@ -52,6 +52,24 @@ void CheckTaken(const std::string& text, const std::string& story) {
 
 }  // namespace
 
+TEST_CASE("of a request that is refused what came of its first line is known") {
+  const auto check = [](const std::string& text, const std::string& line) {
+    CAPTURE(text);
+    for (const size_t piece : {text.size(), size_t{1}, size_t{7}}) {
+      const ParsedRequests parsed = test::ParseRequests(text, [&] { return piece; });
+      CHECK(parsed.status >= 400);
+      CHECK(parsed.method + " " + parsed.target + " " + parsed.version == line);
+    }
+  };
+  check("GET /a?b HTTP/1.1\r\nHost : a\r\n\r\n", "GET /a?b 1.1");
+  check("\r\n\r\nGET /a HTTP/1.0\r\nA: b\r\n c\r\n\r\n", "GET /a 1.0");
+  check(Get("Host: a\r\n") + "POST /b HTTP/1.1\r\n\r\n", "POST /b 1.1");
+  check("GET / HTTP/3.0\r\nHost: a\r\n\r\n", "GET / 3.0");
+  check(Chunked("nonsense\r\n"), "POST / 1.1");
+  check(Chunked("0\r\nA : b\r\n\r\n"), "POST / 1.1");
+  check("\x16\x03\x01\x02", "  ");
+}
+
 TEST_CASE("a request is taken apart") {
   CheckTaken("GET /a/b?c=d HTTP/1.1\r\nHost: example.org:80\r\nX-Y:  z \t\r\nEmpty:\r\n\r\n",
              "GET /a/b?c=d path=/a/b query=c=d host=example.org:80 [Host=example.org:80] [X-Y=z] "

@@ -70,6 +70,37 @@ TEST_CASE("answers carry the date") {
   CHECK(server.peer->received().find(test::kDateLine) != std::string::npos);
 }
 
+TEST_CASE("a wall clock that jumps changes the date of answers, and no deadline") {
+  static std::time_t wall;
+  wall = test::SomeTime();
+  for (const std::time_t jump : {std::time_t{-86'400}, std::time_t{86'400}}) {
+    test::FakeClock clock;
+    http::WholeExchanges handler(Echo);
+    http::ServerContext context(clock, {}, handler, [] { return wall; });
+    struct : http::ServerConnection::Owner {
+      void Schedule(http::ServerConnection&) override {}
+    } owner;
+    test::FakePeer peer;
+    http::ServerConnection connection(context, owner, peer.Connect());
+    peer.Send(Get("/1"));
+    peer.Run();
+    CHECK(peer.TakeReceived().find("Date: Sat, 31 Jan 2026 12:34:56 GMT\r\n") != std::string::npos);
+    wall += jump;
+    peer.Send(Get("/2"));
+    peer.Run();
+    CHECK(peer.TakeReceived().find(jump < 0 ? "Date: Fri, 30 Jan 2026 12:34:56 GMT\r\n"
+                                            : "Date: Sun, 01 Feb 2026 12:34:56 GMT\r\n") !=
+          std::string::npos);
+    wall -= jump;
+    clock.Advance(context.options.idle_timeout - 1ms);
+    CHECK_FALSE(peer.closed());
+    wall += jump;
+    clock.Advance(1ms);
+    CHECK(peer.closed());
+    wall -= jump;
+  }
+}
+
 TEST_CASE("pipelined requests are answered in order") {
   ServerFixture server(Echo);
   CHECK(server.Ask(Get("/1") + Post("x") + Get("/2") + Get("/3").substr(0, 9)) ==
@@ -239,6 +270,27 @@ TEST_CASE("a client that has shut its side gets an answer that comes late") {
   server.Run();
   CHECK(server.Answer() == Ok("1") + Ok("2"));
   CHECK(server.peer->closed());
+}
+
+TEST_CASE("when closing, a client that was promised more is told with its next answer") {
+  std::vector<http::Responder> kept;
+  ServerFixture server([&](const http::Request&, http::Responder responder) {
+    kept.push_back(std::move(responder));
+  });
+  const auto answer = [&] {
+    kept.back().Send({200, "text/plain", "x"});
+    server.Run();
+    return server.Answer();
+  };
+  server.Ask(Get("/1"));
+  SUBCASE("the head of the answer was out before") {
+    CHECK(answer() == Ok("x"));
+    server.context.closing = true;
+    server.Ask(Get("/2"));
+  }
+  SUBCASE("the head is not out yet") { server.context.closing = true; }
+  CHECK(answer().find("Connection: close\r\n") != std::string::npos);
+  CHECK(server.peer->at_end());
 }
 
 TEST_CASE("a client that leaves in the middle is forgotten") {

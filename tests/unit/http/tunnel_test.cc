@@ -112,7 +112,7 @@ struct Fixture : http::TunnelObserver {
 
   test::FakeClock clock;
   std::array<char, 100'000> scratch;
-  http::TunnelContext context{clock, scratch, Random, kLimit, 2s, 10s};
+  http::TunnelContext context{clock, scratch, Random, kLimit, 2s, 10s, 60s};
   FakePeer client;
   FakePeer server;
   std::unique_ptr<Tunnel> tunnel;
@@ -194,6 +194,80 @@ TEST_CASE("a slow receiver stops the sender; what is kept stays bounded; nothing
     CHECK(f.server.waits_to_read());
     CHECK(f.down == data.size());
   }
+}
+
+TEST_CASE("a receiver that takes nothing is given up in the end, one that takes little is not") {
+  for (const Protocol protocol : {Protocol::kOpaque, Protocol::kWebSocket}) {
+    for (const bool takes_little : {false, true}) {
+      CAPTURE(takes_little);
+      Fixture f(protocol);
+      f.client.TakeOnly(10);
+      f.server.Send(FromServer(kBinary, Data(kLimit)));
+      f.Run();
+      // Nobody listens to it now, and so nobody sees this.
+      f.server.Break();
+      f.Run();
+      for (int i = 0; takes_little && i < 10; ++i) {
+        f.clock.Advance(59s);
+        CHECK_FALSE(f.end);
+        f.client.TakeOnly(1);
+        f.client.Run();
+      }
+      f.clock.Advance(59s);
+      CHECK_FALSE(f.end);
+      f.clock.Advance(61s);
+      CHECK(f.end == TunnelEnd::kBroken);
+      CHECK(f.client.reset());
+      CHECK(f.server.closed());
+      CHECK(f.clock.pending() == 0);
+    }
+  }
+}
+
+TEST_CASE("that other bytes go the other way does not help a receiver that takes nothing") {
+  Fixture f(Protocol::kOpaque);
+  f.client.TakeOnly(10);
+  f.server.Send(Data(100));
+  for (int i = 0; i < 12 && !f.end; ++i) {
+    f.client.Send("x");
+    f.Run();
+    f.clock.Advance(10s);
+  }
+  CHECK(f.end == TunnelEnd::kBroken);
+}
+
+TEST_CASE("a receiver that was full for a moment only is not given up, nor one without a limit") {
+  Fixture f(Protocol::kOpaque);
+  const auto fill = [&] {
+    f.client.TakeOnly(10);
+    f.server.Send(Data(100));
+    f.Run();
+    CHECK(f.tunnel->held() == 90);
+  };
+  const auto empty = [&] {
+    f.client.TakeOnly(1000);
+    f.Run();
+    CHECK(f.tunnel->held() == 0);
+  };
+  SUBCASE("a moment") {
+    fill();
+    empty();
+    f.clock.Advance(60s);
+    CHECK(f.clock.pending() == 0);
+  }
+  SUBCASE("again, just before the time is up") {
+    fill();
+    empty();
+    f.clock.Advance(59s);
+    fill();
+    f.clock.Advance(2s);
+  }
+  SUBCASE("no limit") {
+    f.context.stall_time = 0s;
+    fill();
+    f.clock.Advance(24h);
+  }
+  CHECK_FALSE(f.end);
 }
 
 TEST_CASE("when one side breaks, the other is reset") {

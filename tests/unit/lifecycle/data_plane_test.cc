@@ -39,6 +39,19 @@ TEST_CASE("a sealed configuration holds the config and behind it the tokens") {
   CHECK(records[1].key_sha256[31] == 2);
 }
 
+TEST_CASE("behind the tokens stands what is known about names") {
+  const std::array tokens{TokenOf(1)};
+  const Result<UniqueFd> fd = SealConfig({}, tokens, {"::1 app\n", "nameserver ::1\n"});
+  REQUIRE(fd.ok());
+  policy::GatewayConfig read{};
+  REQUIRE(::pread(fd->get(), &read, sizeof read, 0) == sizeof read);
+  CHECK(read.hosts_size == 8);
+  CHECK(read.resolver_size == 15);
+  std::array<char, 64> text{};
+  CHECK(::pread(fd->get(), text.data(), text.size(), sizeof read + sizeof tokens[0]) == 23);
+  CHECK(std::string_view(text.data()) == "::1 app\nnameserver ::1\n");
+}
+
 TEST_CASE("nobody can change a sealed configuration, not even whoever made it") {
   const Result<UniqueFd> fd = SealConfig({}, {});
   REQUIRE(fd.ok());
@@ -107,7 +120,7 @@ TEST_CASE("whom a socket's mode lets in is seen") {
   CHECK(NobodyMayConnect(folder.path() + "/none"));
 }
 
-TEST_CASE("an upstream is an address and a port, or else a path") {
+TEST_CASE("an upstream is an address or a name with a port, or else a path") {
   policy::GatewayConfig config{};
   Upstream upstream{.address = "::1", .port = 8000};
   SetUpstream(upstream, config);
@@ -116,10 +129,18 @@ TEST_CASE("an upstream is an address and a port, or else a path") {
   CHECK(std::string(config.upstream_path).empty());
   CHECK(upstream.ToString() == "[::1]:8000");
 
+  upstream.name = "app.internal";
+  SetUpstream(upstream, config);
+  CHECK(std::string(config.upstream_name) == "app.internal");
+  CHECK(std::string(config.upstream_address).empty());
+  CHECK(config.upstream_port == 8000);
+  CHECK(upstream.ToString() == "app.internal:8000");
+
   upstream.kind = Upstream::Kind::kUnixSocket;
   upstream.path = "/run/app.sock";
   SetUpstream(upstream, config);
   CHECK(std::string(config.upstream_address).empty());
+  CHECK(std::string(config.upstream_name).empty());
   CHECK(config.upstream_port == 0);
   CHECK(std::string(config.upstream_path) == "/run/app.sock");
   CHECK(upstream.ToString() == "unix:/run/app.sock");

@@ -120,7 +120,11 @@ TEST_CASE_FIXTURE(Front, "a server at a unix socket is ready when something list
 TEST_CASE_FIXTURE(Front, "a server on another host is not waited for") {
   options.upstream = {
       .kind = Upstream::Kind::kElsewhere, .is_default = false, .address = "192.0.2.7", .port = 80};
-  options.command.clear();
+  SUBCASE("whoever listens at that port here") {
+    table.listeners.push_back(test::ListenerOn("0.0.0.0", 80, 1));
+    Start();
+    CHECK_FALSE(launcher.started.empty());
+  }
   SUBCASE("unless a path is to answer") {
     options.health_path = "/up";
     Start();
@@ -129,6 +133,15 @@ TEST_CASE_FIXTURE(Front, "a server on another host is not waited for") {
     CHECK(gateway.probes[0].address == "192.0.2.7");
     CHECK(gateway.probes[0].port == 80);
     gateway.AnswerLast(200);
+  }
+  SUBCASE("nor is one that is known by its name, which the gateway looks up") {
+    options.upstream.name = "app.internal";
+    options.health_path = "/up";
+    Start();
+    REQUIRE(gateway.probes.size() == 1);
+    CHECK(gateway.probes[0].address == "app.internal");
+    gateway.AnswerLast(200);
+    CHECK(std::string(published.upstream) == "app.internal:80");
   }
   SUBCASE("without one") { Start(); }
   CHECK(phase() == Phase::kServing);

@@ -28,13 +28,13 @@ die() {
   exit 1
 }
 
-# Runs a command, whose output is shown if it fails, and then says what failed.
+# Runs a command. Its output goes to `output`, and is shown if the command fails, followed by what that means.
 try() {  # WHAT COMMAND…
   local what=$1
   shift
-  "$@" >"$work/log" 2>&1 </dev/null && return
-  sed 's/^/  /' "$work/log" >&2
-  if grep -qiE 'no space left|not have enough free space' "$work/log"; then what+=" (the disk is full)"; fi
+  output=$("$@" 2>&1 </dev/null) && return
+  printf '%s\n' "$output" | sed 's/^/  /' >&2
+  if grep -qiE 'no space left|not have enough free space' <<<"$output"; then what+=" (the disk is full)"; fi
   die "$what; see the lines above"
 }
 
@@ -90,7 +90,7 @@ CONF
 download() {
   local apt=(apt-get -q -o Dpkg::Use-Pty=0 -c "$work/apt/conf")
   say "downloading Debian 13's criu and its libraries"
-  try "this machine's mirror does not serve Debian 13 ($suite)" "${apt[@]}" update
+  try "this machine's mirror does not give the package list of Debian 13 ($suite)" "${apt[@]}" update
   try "criu could not be downloaded" "${apt[@]}" install -y --download-only criu
 }
 
@@ -122,7 +122,7 @@ gather() {
   cp -L "$loader" "$bundle/lib/ld.so"
   try "criu's libraries are not complete" \
     "$bundle/lib/ld.so" --inhibit-cache --library-path "$libraries" --list "$bundle/bin/criu"
-  needed=$(sed -n 's/^[[:space:]]*\([^ ]*\) => \(.*\) (0x[0-9a-f]*)$/\1 \2/p' "$work/log")
+  needed=$(sed -n 's/^[[:space:]]*\([^ ]*\) => \(.*\) (0x[0-9a-f]*)$/\1 \2/p' <<<"$output")
   while read -r name path; do
     case "$path" in
       "$loader" | "$bundle/lib/ld.so") ;;

@@ -65,22 +65,18 @@ int main(int argc, char** argv) {
   if (!slash) return errno = ENOENT, Fail(folder);
   *slash = '\0';
   // The loader takes lists separated by these, and replaces $ORIGIN and its like.
-  if (strpbrk(folder, ":; $")) {
-    fprintf(stderr,
-            "criu: the folder's name may hold no colon, semicolon, space or dollar sign: %s\n",
+  if (strpbrk(folder, ":;$")) {
+    fprintf(stderr, "criu: the folder's name may hold no colon, semicolon or dollar sign: %s\n",
             folder);
     return 126;
   }
 
   char* loader = NULL;
   char* libraries = NULL;
-  char* shim = NULL;
   char* program = NULL;
   char** const command = calloc((size_t)argc + 10, sizeof *command);
   if (!command || asprintf(&loader, "%s/lib/ld.so", folder) < 0 ||
-      asprintf(&libraries, "%s/lib", folder) < 0 ||
-      asprintf(&shim, "%s/lib/passcred.so", folder) < 0 ||
-      asprintf(&program, "%s/bin/criu", folder) < 0) {
+      asprintf(&libraries, "%s/lib", folder) < 0 || asprintf(&program, "%s/bin/criu", folder) < 0) {
     return errno = ENOMEM, Fail("start");
   }
   if (access(program, R_OK) != 0) return Fail(program);
@@ -90,7 +86,7 @@ int main(int argc, char** argv) {
   command[used++] = "--library-path";
   command[used++] = libraries;
   command[used++] = "--preload";
-  command[used++] = shim;
+  command[used++] = "passcred.so";
   command[used++] = "--argv0";
   command[used++] = argc > 0 ? argv[0] : program;
   command[used++] = program;

@@ -111,6 +111,16 @@ class Session:
             file.write('FROM scratch\nCOPY modal-agent /modal-agent\nENTRYPOINT ["/modal-agent"]\n')
         return self.build("agent", context)
 
+    def program_image(self, name, source):
+        """A C program, compiled here and static, on an otherwise empty root; `NAME init` is its entry point."""
+        context = os.path.join(self.folder.name, name)
+        os.makedirs(context)
+        run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread",
+             f"-o{os.path.join(context, name)}", source])
+        with open(os.path.join(context, "Containerfile"), "w", encoding="utf-8") as file:
+            file.write(f'FROM scratch\nCOPY {name} /{name}\nENTRYPOINT ["/{name}", "init"]\n')
+        return self.build(name, context)
+
     def start(self, image, *command, options=("--network=none",)):
         name = f"modal-agent-test-{self.id}-{len(self.started) + 1}"
         self.started.append(Container(self, name, image, command, options))

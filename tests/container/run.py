@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ sys.dont_write_bytecode = True  # the tree stays as it is
 
 from containers import PATIENCE, TREE, Failure, Session, check, processes_in, run
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 EXAMPLES = os.path.join(TREE, "packaging", "examples")
 TRIALS = []
 
@@ -62,6 +64,18 @@ class Images:
 
     def static(self):
         return self._example("static", "static-server", "g++")
+
+    def counter(self):
+        return self._once("counter", lambda: self.session.program_image("counter", os.path.join(HERE, "counter.c")))
+
+    def criu(self):
+        """The folder of the CRIU bundle, which stays in build/ for the next run."""
+        return self._once("criu", lambda: make_bundle(os.path.join(TREE, "build", "criu")))
+
+
+def make_bundle(folder):
+    run([os.path.join(TREE, "packaging", "criu", "bundle.sh"), folder], timeout=300)
+    return folder
 
 
 def free_port():
@@ -374,6 +388,110 @@ def server_from_hook(session, images):
         container.stop()
         container.exit_code()
         check(container.has_line("server ended in order"), "the server was not given its time")
+
+
+# ---- the CRIU bundle ----
+
+# Without any privilege of process 1 but these two; a seccomp profile would prevent the dump.
+CRIU_PRIVILEGES = ["--cap-drop=all", "--cap-add=CHECKPOINT_RESTORE", "--cap-add=SETPCAP",
+                   "--security-opt=seccomp=unconfined"]
+CRIU_FLAGS = ["--images-dir=/images", "--unprivileged", "--manage-cgroups=ignore", "--tcp-close", "--ghost-limit=64M",
+              "--file-locks", "-v4"]
+
+
+def dump_and_restore(session, images, *options):
+    """On an empty, read-only root: what the server's memory holds goes from one container to the next."""
+    folder = os.path.join(session.folder.name, f"images-{len(session.started)}")
+    os.makedirs(folder)
+    # For whatever user the container has.
+    os.chmod(session.folder.name, 0o755)
+    os.chmod(folder, 0o777)
+    options = ["--network=none", "--read-only", "--read-only-tmpfs=false", *CRIU_PRIVILEGES,
+               f"--volume={images.criu()}:/opt/criu:ro", f"--volume={folder}:/images", *options]
+    with session.start(images.counter(), "serve", options=options) as container:
+        pid = container.wait_for_line(r"^listening").split()[1]
+        for count in (1, 2):
+            seen = container.execute("/counter", "ask").stdout
+            check(seen == f"count {count} pid {pid} wrong 0\n", f"before the dump the server says: {seen}")
+        dumped = container.execute("/opt/criu/criu", "dump", f"--tree={pid}", "--log-file=dump.log", *CRIU_FLAGS,
+                                   may_fail=True)
+        check(dumped.returncode == 0, f"the dump ended with {dumped.returncode}\n{errors_in(folder, 'dump.log')}")
+        check(container.execute("/counter", "ask", may_fail=True).returncode == 1, "the dumped server is still there")
+
+    with session.start(images.counter(), "/opt/criu/criu", "restore", "--restore-detached", "--log-file=restore.log",
+                       *CRIU_FLAGS, options=options) as container:
+        ended = container.wait_for_line(r"^ended")
+        check(ended == "ended 0", f"the restore {ended}\n{errors_in(folder, 'restore.log')}")
+        for count in (3, 4):
+            seen = container.execute("/counter", "ask").stdout
+            check(seen == f"count {count} pid {pid} wrong 0\n", f"after the restore the server says: {seen}")
+
+
+def errors_in(folder, log):
+    try:
+        with open(os.path.join(folder, log), encoding="utf-8", errors="replace") as file:
+            return "".join(line for line in file if "Error" in line or "Warn" in line)
+    except FileNotFoundError:
+        return f"there is no {log}"
+
+
+@trial("the CRIU bundle dumps a server in one container and restores it in a fresh one", core=True)
+def criu_bundle(session, images):
+    dump_and_restore(session, images)
+
+
+@trial("the CRIU bundle does so for a user who is not root, too")
+def criu_bundle_user(session, images):
+    dump_and_restore(session, images, "--user=1000:1000", "--security-opt=no-new-privileges")
+
+
+# Writes what `setcap cap_checkpoint_restore,cap_setpcap+ep FILE` writes.
+SETCAP = """\
+import os, struct, sys
+low, high = 1 << 8, 1 << (40 - 32)
+os.setxattr(sys.argv[1], "security.capability", struct.pack("<5I", 0x02000001, low, 0, high, 0))
+"""
+
+
+@trial("capabilities given to the CRIU bundle's file are criu's, for a user who has none")
+def criu_bundle_setcap(session, images):
+    bundle = os.path.join(session.folder.name, "criu-setcap")
+    shutil.copytree(images.criu(), bundle)
+    os.chmod(session.folder.name, 0o755)
+    command = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all",
+               "/opt/criu/criu", "check", "--unprivileged"]
+    options = ["--network=none", *CRIU_PRIVILEGES, "--cap-add=SETUID", "--cap-add=SETGID",
+               f"--volume={bundle}:/opt/criu:ro"]
+    lacks = "CAP_CHECKPOINT_RESTORE"
+    with session.start(session.base_image(), *command, options=options) as container:
+        container.exit_code()
+        check(container.has_line(lacks), "criu does not miss its capability")
+    run([*([] if os.geteuid() == 0 else ["podman", "unshare"]), sys.executable, "-c", SETCAP,
+         os.path.join(bundle, "criu")])
+    with session.start(session.base_image(), *command, options=options) as container:
+        container.exit_code()
+        check(not container.has_line(lacks) and container.has_line("look"), "criu has not got the file's capabilities")
+
+
+@trial("made twice the CRIU bundle is the same one; a changed file has it made anew; another's folder is left alone")
+def criu_bundle_again(session, images):
+    manifest = os.path.join(images.criu(), "MANIFEST")
+    before = os.stat(manifest)
+    make_bundle(images.criu())
+    check(os.stat(manifest).st_ino == before.st_ino, "a whole bundle was made once more")
+    with open(os.path.join(images.criu(), "lib", "passcred.so"), "ab") as file:
+        file.write(b"x")
+    make_bundle(images.criu())
+    again = os.stat(manifest)
+    check(again.st_ino != before.st_ino, "a damaged bundle was left as it was")
+    make_bundle(images.criu())
+    check(os.stat(manifest).st_ino == again.st_ino, "what was made anew is not whole")
+
+    other = os.path.join(session.folder.name, "other")
+    os.makedirs(os.path.join(other, "precious"))
+    refused = run([os.path.join(TREE, "packaging", "criu", "bundle.sh"), other], may_fail=True)
+    check(refused.returncode == 1 and "no CRIU bundle" in refused.stderr, f"the folder was taken: {refused.stderr}")
+    check(os.path.isdir(os.path.join(other, "precious")), "a folder that is not ours was emptied")
 
 
 # ---- the image of the agent ----

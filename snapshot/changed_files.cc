@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,13 +26,6 @@ constexpr size_t kPiece = size_t{128} << 10;
 constexpr size_t kMembersCost = 512;
 constexpr size_t kNamed = 3;  // of the largest
 
-// ctimes come from a clock that is this much behind.
-int64_t ClockStep() {
-  timespec step{};
-  ::clock_getres(CLOCK_REALTIME_COARSE, &step);
-  return step.tv_sec * int64_t{1'000'000'000} + step.tv_nsec;
-}
-
 std::string Mebibytes(uint64_t bytes) {
   const uint64_t tenths = (bytes * 10 + (1 << 19)) >> 20;
   return Concat(tenths / 10, ".", tenths % 10, " MiB");
@@ -41,7 +33,7 @@ std::string Mebibytes(uint64_t bytes) {
 
 class Scan {
  public:
-  Scan(const ScanSpec& spec, int root) : root_(root), since_ns_(spec.since_ns - ClockStep()) {
+  Scan(const ScanSpec& spec, int root) : root_(root), since_ns_(spec.since_ns - kClockSlack) {
     for (const std::string& path : spec.left_out) {
       const auto resolved = Resolve(root, "", path);
       if (!resolved || resolved->empty()) continue;

@@ -24,6 +24,10 @@ namespace modal::snapshot {
 
 inline constexpr uint64_t kMaxCarried = uint64_t{64} << 20;
 
+// ctimes come from a clock that is behind CLOCK_REALTIME by a tick, and by more on a busy machine:
+// so much before `since` counts, too. (What the runtime wrote then travels needlessly.)
+inline constexpr int64_t kClockSlack = 100'000'000;
+
 struct ChangedFile {
   std::string path;   // below the root, without a leading slash
   uint64_t size = 0;  // of a regular file

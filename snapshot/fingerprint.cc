@@ -257,6 +257,7 @@ class Fingerprinter {
         break;
     }
     part_ = nullptr;
+    if (waiting.part.kind == PartKind::kShallow && part_files_ == 0) return;
     if (!was_there || error_) return;
     ++all_parts_;
     Checksum& to = waiting.scope.is_rest && !waiting.has_limit ? rest_ : all_;
@@ -409,7 +410,8 @@ class Fingerprinter {
         if (IsMountedIn(facts, above)) mount = Mount::kReadOnly, by_contents = true;
         if (mount == Mount::kText && !EndsWithOne(kTextSuffixes, name)) return;
         Count();
-        AddFile(folder, name, name, facts, mount, by_contents);
+        AddFile(folder, name, mount == Mount::kText ? Inside(path_, name) : name, facts, mount,
+                by_contents);
         return;
       case DT_LNK:
         Count();
@@ -459,13 +461,14 @@ class Fingerprinter {
         by_contents = false;
         if (mount == Mount::kText) mount = Mount::kGiven;
       }
-      // On other mounts it counts by what is in it: an empty one may come and go.
-      if (mount == Mount::kImage)
+      // On a writable volume folders come and go: there a file's whole path counts instead.
+      if (mount == Mount::kImage) {
         AddText('d', name, facts.mode & 07777);
-      else
+      } else if (mount != Mount::kText) {
         AddText('d', name);
+      }
       (void)AddFolder(folder.get(), facts, mount, by_contents, depth + 1);
-      AddText('e', "");
+      if (mount != Mount::kText) AddText('e', "");
     }
     path_.resize(length);
   }
@@ -473,7 +476,7 @@ class Fingerprinter {
   void AddLink(int folder, const char* name, Mount mount, bool by_contents) {
     const std::optional<std::string> target = LinkTarget(folder, name);
     if (!target) return;
-    AddText('l', name);
+    AddText('l', mount == Mount::kText ? Inside(path_, name) : name);
     AddText('>', *target);
     // Links to neighbours lead to what is looked at anyway, unless its name does not count.
     const bool is_near = target->find('/') == std::string::npos && !target->starts_with("..");

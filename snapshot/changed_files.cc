@@ -93,14 +93,13 @@ class Scan {
     if (!is_folder) return;
     int code = 0;
     const UniqueFd inner = OpenFolder(folder, name, code);
-    // What was mounted since, or took its place.
-    if (!inner || Look(inner.get(), "", facts) != 0 || IsMountedIn(facts, above)) return;
     Listing listing;
-    if (listing.Read(inner.get()) != 0) return;
+    if (!inner || listing.Read(inner.get()) != 0) return;
     if (depth >= kMaxDepth) {
       too_deep_ = path_;
       return;
     }
+    // `facts` are from before it was opened: of what was mounted since everything is elsewhere.
     ReadFolder(inner.get(), facts, listing, depth + 1);
   }
 

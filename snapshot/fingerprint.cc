@@ -39,6 +39,7 @@ constexpr uint64_t kSmall = uint64_t{256} << 10;  // what is larger is sampled a
 constexpr uint64_t kEnds = uint64_t{64} << 10;
 constexpr uint64_t kPage = 4096;
 constexpr int kPages = 14;
+constexpr uint64_t kMaxSampled = 4096;
 constexpr size_t kPiece = size_t{64} << 10;
 
 // What a container runtime writes into each container, and what says nothing about the program.
@@ -87,6 +88,12 @@ bool IsLeftBehind(std::string_view name) {
   // "app.log.3", too.
   return Has(kLeftBehind, name) || EndsWithOne(kLeftBehindSuffixes, name) ||
          name.find(".log.") != std::string_view::npos;
+}
+
+// Program text or configuration, as far as a name tells; or a program.
+bool IsText(std::string_view name, const FileFacts& facts) {
+  return EndsWithOne(kTextSuffixes, name) || name.starts_with(".env") ||
+         (facts.mode & S_IXUSR) != 0;
 }
 
 std::string Inside(const std::string& folder, std::string_view name) {
@@ -172,8 +179,9 @@ class Fingerprinter {
   // Files changed at `blind_second` are known by their contents.
   Fingerprinter(const FingerprintSpec& spec, int root, std::optional<int64_t> blind_second)
       : spec_(spec), root_(root), blind_second_(blind_second) {
-    own_budget_ = {spec.max_hashed, spec.max_hashed * kSmallBudget};
-    package_budget_ = {spec.max_hashed * kPackageBudget, spec.max_hashed * kPackageBudget};
+    own_budget_ = {.large = spec.max_hashed, .small = spec.max_hashed * kSmallBudget};
+    package_budget_ = {.large = spec.max_hashed * kPackageBudget,
+                       .small = spec.max_hashed * kPackageBudget};
   }
 
   Result<void> Look(const std::vector<Part>& parts) {
@@ -196,7 +204,7 @@ class Fingerprinter {
       if (points) {
         AddMounted(part, *points);
       } else {
-        waiting_.push_back({part, part.path, ScopeOf(part.kind), false});
+        AddPart(part);
       }
       while (!waiting_.empty() && !error_) {
         const Waiting next = std::move(waiting_.front());
@@ -232,6 +240,7 @@ class Fingerprinter {
   struct Budget {
     uint64_t large = 0;
     uint64_t small = 0;
+    uint64_t samples = kMaxSampled;  // so many files may be sampled
   };
 
   // ---- parts ----
@@ -267,6 +276,24 @@ class Fingerprinter {
     to.Add(is_too_large ? "-" : checksum.Text());
   }
 
+  void AddPart(const Part& part) {
+    const Scope scope = ScopeOf(part.kind);
+    if (scope.is_rest && IsMounted(part.path)) return AddMountedRest(part.path);
+    waiting_.push_back({part, part.path, scope, false});
+  }
+
+  // In the rest of the image: if it is read-only, and not too large.
+  void AddMountedRest(const std::string& path) {
+    const Scope scope{.follows_links = true, .is_rest = true};
+    waiting_.push_back({{PartKind::kRest, path}, path, scope, true});
+  }
+
+  bool IsMounted(const std::string& path) const {
+    FileFacts facts;
+    return snapshot::Look(root_, Below(path), facts) == 0 && facts.mount != root_mount_ &&
+           facts.mount != 0;
+  }
+
   // Beside a stamp: the part, if it is mounted, else what is mounted below it.
   void AddMounted(const Part& part, const std::set<std::string>& points) {
     FileFacts facts;
@@ -274,10 +301,7 @@ class Fingerprinter {
       return;
     }
     const Scope scope = ScopeOf(part.kind);
-    if (facts.mount != root_mount_) {
-      waiting_.push_back({part, part.path, scope, scope.is_rest});
-      return;
-    }
+    if (IsMounted(part.path)) return AddPart(part);
     if (!S_ISDIR(facts.mode)) return;
     const std::string above = part.path.empty() ? "" : part.path + "/";
     for (auto point = points.lower_bound(above); point != points.end(); ++point) {
@@ -287,10 +311,14 @@ class Fingerprinter {
       if (snapshot::Look(root_, point->c_str(), facts) != 0) continue;
       if (S_ISREG(facts.mode)) {
         waiting_.push_back({{PartKind::kFile, *point}, *point, ScopeOf(PartKind::kFile), false});
-      } else if (scope.is_deep && S_ISDIR(facts.mode)) {
+      } else if (!scope.is_deep || !S_ISDIR(facts.mode)) {
+        continue;
+      } else if (scope.is_rest) {
+        AddMountedRest(*point);
+      } else {
         Scope within = scope;
         within.writable_start = scope.writable_within;
-        waiting_.push_back({{part.kind, *point}, *point, within, scope.is_rest});
+        waiting_.push_back({{part.kind, *point}, *point, within, false});
       }
     }
   }
@@ -299,9 +327,11 @@ class Fingerprinter {
     if (IsLeftOutPath(path)) return false;
     FileFacts facts;
     if (snapshot::Look(root_, path.c_str(), facts) != 0 || !S_ISREG(facts.mode)) return false;
+    const std::string name = Cut(path).second;
+    const Mount mount = MountOfFile(facts, Mount::kReadOnly);
+    if (mount != Mount::kImage && IsLeftBehind(name)) return false;  // --log-file on a volume
     Count();
-    AddFile(root_, path.c_str(), Cut(path).second, facts, MountOfFile(facts, Mount::kReadOnly),
-            scope_.by_contents);
+    AddFile(root_, path.c_str(), name, facts, mount, scope_.by_contents);
     return true;
   }
 
@@ -407,8 +437,12 @@ class Fingerprinter {
     }
     switch (type) {
       case DT_REG:
-        if (IsMountedIn(facts, above)) mount = Mount::kReadOnly, by_contents = true;
-        if (mount == Mount::kText && !EndsWithOne(kTextSuffixes, name)) return;
+        if (IsMountedIn(facts, above)) {
+          if (IsLeftBehind(name)) return;
+          mount = Mount::kReadOnly;
+          by_contents = true;
+        }
+        if (mount == Mount::kText && !IsText(name, facts)) return;
         Count();
         AddFile(folder, name, mount == Mount::kText ? Inside(path_, name) : name, facts, mount,
                 by_contents);
@@ -446,12 +480,7 @@ class Fingerprinter {
       } else if (!scope_.is_rest) {
         mount = is_read_only ? Mount::kReadOnly : scope_.writable_within;
       } else {
-        if (is_read_only && !IsSystemFolder(path_)) {
-          Scope mounted;
-          mounted.is_rest = true;
-          mounted.follows_links = true;
-          waiting_.push_back({{PartKind::kRest, path_}, path_, mounted, true});
-        }
+        if (!IsSystemFolder(path_)) AddMountedRest(path_);
         path_.resize(length);
         return;
       }
@@ -537,6 +566,8 @@ class Fingerprinter {
       return;
     }
     AddText('t', "", static_cast<uint64_t>(facts.mtime_ns / kSecond));
+    if (budget.samples == 0) return;
+    --budget.samples;
     const uint64_t ends = facts.size > kSmall ? kEnds : kPage;
     AddBytes(file.get(), 0, std::min(ends, facts.size));
     if (facts.size <= 2 * ends) return AddBytes(file.get(), 0, facts.size);

@@ -33,16 +33,19 @@
 //   wherever met            all, by contents (Kubernetes' ConfigMaps and Secrets: without
 //                                      the ".." names that differ between pods); in the rest of the
 //                                      image only if it holds at most kMaxMounted files
-//   writable, at or below a folder     what looks like program text or configuration, by its suffix
-//     that counts
+//   writable, at or below a folder     what looks like program text or configuration by its suffix,
+//     that counts                      and what may be executed
 //   writable, in the rest of the image nothing
-//   a single file                      as if it were part of the image
+//   a single file                      by contents, unless it is what programs leave behind
 //   /proc, /sys, /dev                  nothing
 //
 // Never counted: __pycache__ (Python checks it against the sources), sockets, devices and FIFOs
 // (never opened), /.dockerenv, what runtimes write for each container (/etc/hostname, hosts,
 // resolv.conf, machine-id, mtab), Kubernetes' own short-lived tokens, and `left_out`. What cannot
 // be read counts as such: equal containers cannot read it either.
+//
+// A container that is started a second time holds what its first run has written, and may have
+// another fingerprint for it; so has an image that was built by running the program.
 //
 // Loops of links end: a folder is entered once. This hash is no defence against somebody who makes
 // two images collide on purpose (it is XXH3): who writes the image writes the program.

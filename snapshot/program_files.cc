@@ -183,6 +183,7 @@ class Finder {
   // ---- what is where ----
 
   void Add(PartKind kind, const std::string& path) {
+    if (path.starts_with("proc/") || path.starts_with("sys/") || path.starts_with("dev/")) return;
     if (known_.emplace(kind, path).second) parts_.push_back({kind, path});
   }
 

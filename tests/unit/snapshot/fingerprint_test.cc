@@ -433,7 +433,7 @@ bool IsForbidden(const std::string& seen) {
 
 bool MountTmpfs(const Image& image, const std::string& name) {
   image.tree.Folder(name);
-  return ::mount("tmpfs", image.tree.At(name).c_str(), "tmpfs", 0, "size=1m") == 0;
+  return ::mount("tmpfs", image.tree.At(name).c_str(), "tmpfs", 0, "size=16m") == 0;
 }
 
 bool MakeReadOnly(const Image& image, const std::string& name) {
@@ -479,26 +479,61 @@ TEST_CASE("of a mounted working folder all counts but what programs leave behind
 }
 
 TEST_CASE("mounted configuration counts by its contents, whatever Kubernetes calls its folders") {
+  for (const std::string place : {"etc/web", "config", "app/config", "opt/x/config"}) {
+    for (const bool is_stamped : {false, true}) {
+      CAPTURE(place);
+      CAPTURE(is_stamped);
+      const std::string seen = InMountNamespace([&]() -> std::string {
+        const auto print = [&](const std::string& stamp, const char* text,
+                               int64_t time) -> std::string {
+          Image image;
+          image.spec.mounted_only = is_stamped;
+          if (!MountTmpfs(image, place)) return "cannot";
+          image.tree.File(place + "/" + stamp + "/web.yaml", text, time);
+          image.tree.File(place + "/" + stamp + "/sub/web.yaml", text, time);
+          image.tree.Link(place + "/..data", stamp);
+          image.tree.Link(place + "/web.yaml", "..data/web.yaml");
+          image.tree.Link(place + "/sub", "..data/sub");
+          if (!MakeReadOnly(image, place)) return "cannot";
+          const std::string digest = image.Print();
+          ::umount2(image.tree.At(place).c_str(), MNT_DETACH);
+          return digest;
+        };
+        const std::string before = print("..2024_01_01_1", "a: 1", kEarlier);
+        if (before.size() != 32) return before;
+        const bool pod = print("..2025_02_02_2", "a: 1", kLater) == before;
+        const bool value = print("..2024_01_01_1", "a: 2", kEarlier) == before;
+        return std::string(pod ? "pod: same" : "pod: other") +
+               (value ? ", value: same" : ", value: other");
+      });
+      if (IsForbidden(seen)) return;
+      CHECK(seen == "pod: same, value: other");
+    }
+  }
+}
+
+TEST_CASE("of volumes elsewhere neither what is writable nor what is large counts") {
   const std::string seen = InMountNamespace([]() -> std::string {
-    const auto print = [](const char* stamp, const char* text) -> std::string {
-      const Image image;
-      if (!MountTmpfs(image, "etc/web")) return "cannot";
-      image.tree.File(std::string("etc/web/") + stamp + "/web.yaml", text, kLater);
-      image.tree.Link("etc/web/..data", stamp);
-      image.tree.Link("etc/web/web.yaml", "..data/web.yaml");
-      if (!MakeReadOnly(image, "etc/web")) return "cannot";
-      const std::string digest = image.Print();
-      ::umount2(image.tree.At("etc/web").c_str(), MNT_DETACH);
-      return digest;
-    };
-    const std::string before = print("..2024_01_01_1", "a: 1");
-    if (before == "cannot") return before;
-    std::string what = print("..2025_02_02_2", "a: 1") == before ? "pod: same" : "pod: other";
-    what += print("..2024_01_01_1", "a: 2") == before ? ", value: same" : ", value: other";
-    return what;
+    Image image;
+    image.spec.arguments = {"--log-file", "/logs/app.log"};
+    for (const char* name : {"data", "logs", "dataset"}) {
+      if (!MountTmpfs(image, name)) return "cannot";
+    }
+    for (int i = 0; i < 2100; ++i) image.tree.File("dataset/" + std::to_string(i), "x");
+    if (!MakeReadOnly(image, "dataset")) return "cannot";
+    const std::string before = image.Print();
+    if (::mount("none", image.tree.At("dataset").c_str(), nullptr, MS_REMOUNT | MS_BIND, nullptr) !=
+        0) {
+      return "cannot";
+    }
+    image.tree.File("data/rows.json", "{}");
+    image.tree.File("logs/app.log", "started");
+    image.tree.File("dataset/1", "y");
+    if (!MakeReadOnly(image, "dataset")) return "cannot";
+    return image.Print() == before ? "same" : "other";
   });
   if (IsForbidden(seen)) return;
-  CHECK(seen == "pod: same, value: other");
+  CHECK(seen == "same");
 }
 
 TEST_CASE("beside a stamp only what is mounted over the program counts") {

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "agent/base/strings.h"
@@ -397,7 +398,7 @@ class Fingerprinter {
   // False if it was seen before, or if there is no use in going on with this part.
   bool AddFolder(int folder, const FileFacts& facts, Mount mount, bool by_contents, int depth) {
     // A shallow look leaves the rest of the folder to a deeper one.
-    if (scope_.is_deep && !seen_.emplace(facts.device, facts.inode).second) return false;
+    if (scope_.is_deep && !seen_.insert(path_).second) return false;
     if (depth > kMaxDepth) {
       error_ = Error(Concat("/", path_, ": folders are nested deeper than ", kMaxDepth));
       return false;
@@ -624,7 +625,8 @@ class Fingerprinter {
   std::unordered_map<std::string, std::set<std::string, std::less<>>> left_out_;  // by folder
   std::deque<Waiting> waiting_;
   std::set<std::string> named_points_;
-  std::set<std::pair<uint64_t, uint64_t>> seen_;  // folders
+  // Folders, by path: not every file system has a number of its own for each.
+  std::unordered_set<std::string> seen_;
   std::optional<Error> error_;
 
   Checksum all_;

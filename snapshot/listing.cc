@@ -54,12 +54,10 @@ int Look(int folder, const char* name, FileFacts& facts, Sync sync) {
   facts.size = stat.stx_size;
   facts.mtime_ns = Nanoseconds(stat.stx_mtime);
   facts.ctime_ns = Nanoseconds(stat.stx_ctime);
-  facts.device = makedev(stat.stx_dev_major, stat.stx_dev_minor);
-  facts.inode = stat.stx_ino;
   if ((stat.stx_mask & STATX_MNT_ID) != 0) {
     facts.mount = stat.stx_mnt_id;
   } else {
-    facts.mount = S_ISDIR(stat.stx_mode) ? facts.device : 0;
+    facts.mount = S_ISDIR(stat.stx_mode) ? makedev(stat.stx_dev_major, stat.stx_dev_minor) : 0;
   }
   return 0;
 }

@@ -27,8 +27,6 @@ struct FileFacts {
   // Which mount it lies on (two bind mounts of one file system differ). Where the kernel does not
   // tell: of folders the file system, of others 0 (overlayfs has many for its files).
   uint64_t mount = 0;
-  uint64_t device = 0;
-  uint64_t inode = 0;
 };
 
 // Of `name` in the folder, itself if it is a link; "": of what `folder` is open on. kLocal: what is

@@ -20,7 +20,7 @@
 namespace modal::snapshot {
 
 // What names the image: the first that there is.
-//   --snapshot-key TEXT           "key:TEXT"
+//   --snapshot-key TEXT           "key:TEXT"; whoever gives it answers for all files, mounted too
 //   kStampFile, made when the     "stamp:" and its contents (one line); what is mounted over the
 //   image was built               program's files, if anything is: "+mounted:" and its fingerprint
 //   a fingerprint of the files    "fingerprint:" and 32 hex digits (fingerprint.h)

@@ -55,10 +55,9 @@ Result<std::optional<UniqueFd>> TakeLock(int folder, const std::string& name, Lo
     if (!fd) return std::move(fd.error());
     if (::flock(fd->get(), operation) == 0) {
       if (IsStillNamed(fd->get(), folder, name)) return std::optional<UniqueFd>(*std::move(fd));
-      continue;
+    } else if (errno != EWOULDBLOCK && errno != EINTR) {
+      return Error::FromErrno("lock " + name, errno);
     }
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return Error::FromErrno("lock " + name, errno);
     const SteadyClock::time_point now = SteadyClock::now();
     if (now >= limit) return std::optional<UniqueFd>();
     std::this_thread::sleep_for(std::min<SteadyClock::duration>(pause, limit - now));

@@ -1,5 +1,6 @@
 #include "snapshot/archive.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/statvfs.h>
 

@@ -36,11 +36,6 @@ constexpr std::string_view kReadme =
     "may\n"
     "be deleted as a whole at any time when nothing restores from it: programs then start cold.\n";
 
-Error WithoutLocks(Error error) {
-  if (!IsWithoutLocks(error)) return error;
-  return Error(error.message() + " (this file system has no locks; snapshots need another)");
-}
-
 // For people only: that it is missing or cut off harms nothing.
 void WriteReadme(int dir) {
   const Result<UniqueFd> file = CreateFileIn(dir, kReadmeName);
@@ -205,6 +200,11 @@ Result<Store::State::Opened> Store::State::Open(const std::string& key) const {
 }
 
 void Store::State::RemoveVerdict(const std::string& key) const {
+  const auto is_there = [&](const std::string& name) {
+    const Result<Named> named = LookUpIn(dir.get(), name);
+    return !named || named->kind != Kind::kNothing;
+  };
+  if (!is_there(VerdictName(key)) && !is_there(NewVerdictName(key))) return;
   const Result<std::optional<UniqueFd>> lock = TakeStoreLock(dir.get(), kMoment);
   (void)RemoveFileIn(dir.get(), VerdictName(key));
   // Whoever has the lock is about to rename it: then it is not ours to remove.
@@ -315,7 +315,7 @@ Result<std::unique_ptr<Staging>> Store::Stage(const std::string& key) {
   if (named->kind != Kind::kNothing) return std::unique_ptr<Staging>();
   Result<std::optional<UniqueFd>> lock =
       TakeLock(dir, LockName(key), LockKind::kAlone, kMoment, LockFile::kMakeIfMissing);
-  if (!lock) return failed(WithoutLocks(lock.error()));
+  if (!lock) return failed(ExplainLocks(lock.error()));
   if (!*lock) return std::unique_ptr<Staging>();
   named = LookUpIn(dir, key);
   if (!named) return failed(named.error());
@@ -381,7 +381,7 @@ Result<Verdict> Store::ChangeVerdict(const std::string& key,
     return std::move(writable.error());
   }
   const Result<std::optional<UniqueFd>> lock = TakeStoreLock(state_->dir.get(), kPatienceToJudge);
-  if (!lock) return InSnapshot(key, WithoutLocks(lock.error()));
+  if (!lock) return InSnapshot(key, ExplainLocks(lock.error()));
   if (!*lock)
     return InSnapshot(key, Error("its verdict is locked by somebody who does not let go"));
   const Result<Verdict> before = ReadVerdictIn(state_->dir.get(), key);

@@ -71,4 +71,9 @@ bool IsWithoutLocks(const Error& error) {
   return std::find(std::begin(kCodes), std::end(kCodes), error.code()) != std::end(kCodes);
 }
 
+Error ExplainLocks(Error error) {
+  if (!IsWithoutLocks(error)) return error;
+  return Error(error.message() + " (this file system has no locks; snapshots need another)");
+}
+
 }  // namespace modal::snapshot

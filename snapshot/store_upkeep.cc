@@ -182,7 +182,7 @@ Result<void> Store::Verify(const std::string& key) {
 Result<bool> Store::State::Remove(const std::string& key) const {
   Result<std::optional<UniqueFd>> lock =
       TakeAlone(dir.get(), key, kMoment, LockFile::kMakeIfMissing);
-  if (!lock) return std::move(lock.error());
+  if (!lock) return ExplainLocks(std::move(lock.error()));
   if (!*lock) return false;
   const Result<std::string> trash = MoveToTrash(dir.get(), key);
   if (!trash) return trash.error();

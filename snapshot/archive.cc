@@ -38,7 +38,9 @@ TarMember FileMember(const Manifest& manifest, std::string_view name, uint64_t s
   member.name = Concat(manifest.key, "/", name);
   member.size = size;
   member.mode = 0600;
-  member.mtime_ns = manifest.created_unix_ms / 1000 * 1'000'000'000;
+  // Whole seconds, and none that nanoseconds have no number for: then it needs no extended header.
+  constexpr int64_t kMostSeconds = 8'000'000'000;
+  member.mtime_ns = std::min(manifest.created_unix_ms / 1000, kMostSeconds) * 1'000'000'000;
   return member;
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "snapshot/checksum.h"
@@ -152,6 +153,13 @@ TEST_CASE_FIXTURE(ArchiveFixture, "an archive comes through a pipe, piece by pie
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(status == 0);
+}
+
+TEST_CASE_FIXTURE(ArchiveFixture, "a snapshot of the far future is packed all the same") {
+  Manifest manifest = SomeManifest();
+  manifest.created_unix_ms = std::numeric_limits<int64_t>::max();
+  REQUIRE(Problem(Make(*store, kKey, manifest)) == "");
+  CHECK(UnpackProblem(Packed()) == "");
 }
 
 TEST_CASE_FIXTURE(ArchiveFixture, "a snapshot is verified as it is packed") {

@@ -159,7 +159,7 @@ TEST_CASE_FIXTURE(StoreFixture,
   CHECK(elsewhere.LetGo() == "");
   CHECK(Problem(store->Delete(kKey)) == "");
   CHECK(Problem(Make(*store, kOtherKey)) == "");
-  CHECK(NamesOf(folder) == Names{"README", kOtherKey, kOtherKey + ".lock"});
+  CHECK(NamesOf(folder) == Names{kOtherKey, kOtherKey + ".lock", "README"});
 }
 
 TEST_CASE_FIXTURE(StoreFixture,

@@ -75,7 +75,7 @@ struct Entry {
   std::string path;
   std::optional<Manifest> manifest;  // empty: `problem` says why
   std::string problem;
-  bool is_foreign = false;   // of a format that this agent does not know
+  bool is_foreign = false;   // of a format that this agent does not know, or no folder at all
   int64_t made_unix_ms = 0;  // by the manifest; without one, when the folder last changed
   Verdict verdict;
   bool in_use = false;  // somebody holds its lock at this moment
@@ -129,8 +129,8 @@ class Store {
   Result<void> Verify(const std::string& key);
   // And its verdict. An Error if it is in use, or there is none.
   Result<void> Delete(const std::string& key);
-  // Returns what was removed. Snapshots in use stay, and so do those of other formats. An Error:
-  // one could not be removed (the others are).
+  // Returns what was removed. Snapshots in use stay, and what is foreign. An Error: one could not
+  // be removed (the others are).
   Result<std::vector<Entry>> Prune(const PruneRules& rules, int64_t now_unix_ms);
 
   const std::string& folder() const;

@@ -149,7 +149,7 @@ Result<std::vector<Entry>> Store::List() {
       const Result<std::string> text =
           folder ? ReadFileIn(folder->get(), kManifestName, kLargestManifest) : Error("");
       const Result<uint32_t> format = text ? ParseFormat(*text) : Error("");
-      entry.is_foreign = format && *format != kFormat;
+      entry.is_foreign = (format && *format != kFormat) || (named && named->kind != Kind::kFolder);
     }
     Result<Verdict> verdict = ReadVerdict(key);
     if (verdict) {
@@ -185,11 +185,13 @@ Result<bool> Store::State::Remove(const std::string& key) const {
   if (!lock) return ExplainLocks(std::move(lock.error()));
   if (!*lock) return false;
   const Result<std::string> trash = MoveToTrash(dir.get(), key);
-  if (!trash) return trash.error();
+  const bool is_gone = !trash && trash.error().code() == ENOENT;  // somebody else was here
+  if (!trash && !is_gone) return trash.error();
   RemoveVerdict(key);
   (void)RemoveFileIn(dir.get(), LockName(key));
   (void)SyncFolder(dir.get());
   lock->reset();  // a new one may be made while the old one's files go
+  if (is_gone) return true;
   if (Result<void> removed = RemoveTreeIn(dir.get(), *trash); !removed) {
     return std::move(removed.error());
   }

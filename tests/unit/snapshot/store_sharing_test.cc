@@ -87,6 +87,25 @@ TEST_CASE_FIXTURE(StoreFixture,
   CHECK(store->ReadVerdict(kKey)->failures == kProcesses * kChanges);
 }
 
+TEST_CASE_FIXTURE(StoreFixture, "several processes may prune at once, and each of them succeeds") {
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 4; ++i) {
+      REQUIRE(Problem(Make(*store, std::string(31, '0') + std::to_string(i))) == "");
+    }
+    std::vector<pid_t> children;
+    for (int i = 0; i < 4; ++i) {
+      const pid_t child = ::fork();
+      REQUIRE(child >= 0);
+      // What another one is about to delete may count as in use.
+      if (child == 0) ::_exit(OpenStore(folder)->Prune({.keep = 0}, 0) ? 0 : 1);
+      children.push_back(child);
+    }
+    for (const pid_t child : children) CHECK(EndOf(child) == "");
+    REQUIRE(Problem(store->Prune({.keep = 0}, 0)) == "");
+    CHECK(NamesOf(folder) == Names{"README"});
+  }
+}
+
 TEST_CASE_FIXTURE(
     StoreFixture,
     "a snapshot that another process restores from is not deleted until that is gone") {

@@ -254,6 +254,10 @@ TEST_CASE_FIXTURE(StoreFixture, "what has a key's name and is no folder is an er
   CHECK(Problem(store->Delete(kKey)) == "snapshot " + kKey + ": is no folder, and stays");
   CHECK_FALSE(Problem(store->Verify(kKey)).empty());
   CHECK_FALSE(*store->Stage(kKey));
+  REQUIRE(store->List()->size() == 1);
+  CHECK((*store->List())[0].is_foreign);
+  CHECK((*store->List())[0].problem != "");
+  CHECK(store->Prune({.keep = 0}, 0)->empty());
   CHECK(NamesOf(folder) == Names{"README", kKey});
 }
 

@@ -55,10 +55,9 @@ Result<std::optional<UniqueFd>> TakeLock(int folder, const std::string& name, Lo
     if (!fd) return std::move(fd.error());
     if (::flock(fd->get(), operation) == 0) {
       if (IsStillNamed(fd->get(), folder, name)) return std::optional<UniqueFd>(*std::move(fd));
-      continue;
+    } else if (errno != EWOULDBLOCK && errno != EINTR) {
+      return Error::FromErrno("lock " + name, errno);
     }
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return Error::FromErrno("lock " + name, errno);
     const SteadyClock::time_point now = SteadyClock::now();
     if (now >= limit) return std::optional<UniqueFd>();
     std::this_thread::sleep_for(std::min<SteadyClock::duration>(pause, limit - now));
@@ -70,6 +69,11 @@ bool IsWithoutLocks(const Error& error) {
   // EBADF: NFS, a file that could not be opened for writing, alone.
   constexpr int kCodes[] = {ENOLCK, ENOSYS, EOPNOTSUPP, EINVAL, EBADF};
   return std::find(std::begin(kCodes), std::end(kCodes), error.code()) != std::end(kCodes);
+}
+
+Error ExplainLocks(Error error) {
+  if (!IsWithoutLocks(error)) return error;
+  return Error(error.message() + " (this file system has no locks; snapshots need another)");
 }
 
 }  // namespace modal::snapshot

@@ -23,5 +23,7 @@ Result<std::optional<UniqueFd>> TakeLock(int folder, const std::string& name, Lo
 
 // Whether an Error of TakeLock() means that there can be no locks here.
 bool IsWithoutLocks(const Error& error);
+// The same error; if it means that, it says so.
+Error ExplainLocks(Error error);
 
 }  // namespace modal::snapshot

@@ -11,17 +11,19 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/base/result.h"
+#include "snapshot/fingerprint.h"
 
 namespace modal::snapshot {
 
 // What names the image: the first that there is.
-//   --snapshot-key TEXT           "key:TEXT"
-//   kStampFile, made when the     "stamp:" and its contents (one line)
-//   image was built
-//   a fingerprint of the files    "fingerprint:" and 64 hex digits
+//   --snapshot-key TEXT           "key:TEXT"; whoever gives it answers for all files, mounted too
+//   kStampFile, made when the     "stamp:" and its contents (one line); what is mounted over the
+//   image was built               program's files, if anything is: "+mounted:" and its fingerprint
+//   a fingerprint of the files    "fingerprint:" and 32 hex digits (fingerprint.h)
 //   that the program is made of
 struct ImageIdentity {
   std::string text;
@@ -30,33 +32,10 @@ struct ImageIdentity {
 };
 
 inline constexpr const char* kStampFile = "/etc/modal-agent/image-stamp";
+inline constexpr size_t kLongestName = 1024;  // of a key that was given, and of a stamp
 
-// What a fingerprint is made of.
-struct FingerprintSpec {
-  std::string executable;              // path of COMMAND's program
-  std::vector<std::string> arguments;  // words of COMMAND that may name files
-  std::string workdir;
-  std::vector<std::string> hooks;  // command lines and files of the startup hooks
-  std::string root = "/";          // of the file system (tests have another)
-  // So many files at most, else there is no fingerprint.
-  uint64_t max_files = 500'000;
-  // Contents of the program's own files (workdir, arguments) are hashed up to this much; what is
-  // beyond is known by its size and time only.
-  uint64_t max_hashed = uint64_t{32} << 20;
-};
-
-// Looks at the executable (links resolved, its interpreter after "#!" too), the files that words of
-// the command or of hooks name, the working folder with all below it, and the package folders that
-// belong to the executable: Python's site-packages and dist-packages (of a venv, too), node_modules
-// above and below the working folder and the global one, .jar files, gems, PHP's. Names, sizes,
-// modes and times of change count; and contents where an image builder has set all times to the
-// same (before 1981: reproducible builds), and for the program's own files.
-// A folder on another file system counts when it is (or holds) the working folder; pseudo file
-// systems (/proc, /sys, /dev) never do. A working folder of "/" is looked at without what is below.
-// An Error says why there can be no fingerprint; then there is no identity.
-Result<ImageIdentity> Fingerprint(const FingerprintSpec& spec);
-
-// By the order above; `explicit_key` empty: not given.
+// By the order above; `explicit_key` empty: not given. An Error: there is no identity, and why. A
+// stamp that is there and cannot be used is one, too: whoever made it relies on it.
 Result<ImageIdentity> IdentifyImage(const std::string& explicit_key, const std::string& stamp_file,
                                     const FingerprintSpec& spec);
 
@@ -72,8 +51,8 @@ struct KeyInputs {
   bool no_new_privileges = false;
   std::vector<std::string> limits;  // "nofile=1024:4096"
   uint16_t port = 0;
-  std::vector<std::string> environment;  // "NAME=value"
-  std::vector<std::string> ignored;      // names, "PREFIX*" too: --snapshot-env-ignore
+  std::vector<std::string> environment;  // of the workload: "NAME=value"
+  std::vector<std::string> ignored;      // --snapshot-env-ignore
   std::string kernel;                    // uname -r
   std::string cpu;                       // CpuFeatures()
   std::string criu_build;
@@ -87,16 +66,16 @@ struct Key {
   std::vector<std::pair<std::string, std::string>> variables;
 };
 
-// Pure. HOSTNAME, what Kubernetes injects for services (NAME_SERVICE_HOST, NAME_SERVICE_PORT…,
-// NAME_PORT=tcp://… and NAME_PORT_n_TCP…) and `ignored` do not count.
+// Pure. Groups and limits count whatever their order; so do variables (counted_variables.h), but
+// for those of the same name. Values are hashed with a salt made of image identity and name: equal
+// containers agree without a shared secret, and equal values of two images or variables do not
+// show. It is no protection for a value that can be guessed; the memory beside it holds it in
+// clear.
 Key MakeKey(const KeyInputs& inputs);
-// Whether a variable is left out of the key.
-bool IsIgnored(std::string_view name, std::string_view value,
-               const std::vector<std::string>& ignored);
 
 // What a program may have found out about the CPU and built itself upon: vendor, family, model and
-// feature flags of /proc/cpuinfo's first processor, in a fixed order. (A restore on a CPU that
-// lacks an instruction ends in SIGILL.)
+// feature flags of /proc/cpuinfo's first processor (x86 and ARM), in a fixed order. (A restore on a
+// CPU that lacks an instruction ends in SIGILL.) An Error: the text does not tell.
 Result<std::string> CpuFeatures(std::string_view cpuinfo);
 
 }  // namespace modal::snapshot

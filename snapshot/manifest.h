@@ -1,8 +1,9 @@
 // What a snapshot says about itself: manifest.json, written last, before the snapshot is published.
 //
-// Pure: text to Manifest and back. Whatever a damaged or foreign file holds is an Error that names
-// the field; nothing in it is trusted to be a sane path (a file's name is one component, no "..",
-// no slash).
+// Pure: text to Manifest and back. Whatever a damaged or foreign file holds is an Error of one line
+// that names the field; no name of a file in it leads out of the snapshot's folder (IsFileName()).
+// Fields that are not known are passed over. Texts are what the dumped program called itself: they
+// may hold anything, and whoever shows them on a terminal escapes them.
 #pragma once
 
 #include <sys/types.h>
@@ -19,6 +20,16 @@ namespace modal::snapshot {
 
 // Of this layout of folder and manifest. A snapshot of another format is left alone.
 inline constexpr uint32_t kFormat = 1;
+
+// A manifest is a few hundred bytes for each process and each file; a larger one is none.
+inline constexpr size_t kLargestManifest = size_t{4} << 20;
+
+// Whether `text` is a key: 32 lower-case hex digits.
+bool IsKey(std::string_view text);
+
+// Whether `name` may be a file's of a snapshot: "NAME" or "FOLDER/NAME", UTF-8 without control
+// characters, no "." or "..", and not manifest.json itself.
+bool IsFileName(std::string_view name);
 
 struct ImageFile {
   std::string name;      // within the snapshot's folder: "images/pages-1.img"
@@ -79,10 +90,12 @@ struct Manifest {
   uint64_t carried_files = 0;    // changed files of the container's root that travel along
   uint64_t carried_bytes = 0;
 
-  uint64_t TotalBytes() const;
+  uint64_t TotalBytes() const;  // of all files
 };
 
 std::string ToJson(const Manifest& manifest);
 Result<Manifest> ParseManifest(std::string_view text);
+// The format alone, which every one has: to tell another format from damage.
+Result<uint32_t> ParseFormat(std::string_view text);
 
 }  // namespace modal::snapshot

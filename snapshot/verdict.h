@@ -3,6 +3,9 @@
 //
 //   unproven → proven | not worth it     by the time of its first restore
 //   any      → quarantined               after two failed restores in a row
+//
+// Nothing leads out of quarantine but a new snapshot. Where no cold start was measured nothing can
+// be judged, and it stays unproven.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,34 @@
+// Checksums of image files: XXH3 with 128 bits, against damage and not against forgery; it goes at
+// the speed of memory.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+
+namespace modal::snapshot {
+
+class Checksum {
+ public:
+  Checksum();
+  ~Checksum();
+
+  void Add(std::string_view bytes);
+  std::string Text() const;  // of all bytes so far: 32 hex digits
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct FileChecksum {
+  uint64_t size = 0;
+  std::string text;
+};
+
+// Of a file from its current place to its end.
+Result<FileChecksum> ChecksumOf(int fd);
+
+}  // namespace modal::snapshot

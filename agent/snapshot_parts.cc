@@ -11,6 +11,7 @@
 #include "agent/process/capabilities.h"
 #include "agent/process/resource_limits.h"
 #include "agent/text_file.h"
+#include "snapshot/counted_variables.h"
 #include "snapshot/criu_location.h"
 
 namespace modal {
@@ -102,6 +103,10 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   }
   job.fingerprint.workdir = options.workdir;
   job.fingerprint.hooks = options.on_enter;
+  job.fingerprint.environment =
+      snapshot::CountedVariables(options.environment, options.snapshots.env_ignore);
+  job.fingerprint.left_out = LeftOut(options);
+  job.fingerprint.left_out.push_back(criu->path.substr(0, criu->path.rfind('/')));
   return made;
 }
 

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "agent/base/exit_status.h"
@@ -48,7 +51,10 @@ Snapshotter::~Snapshotter() { Cancel(); }
 // The helpers
 // --------------------------------------------------------------------------------------
 
-Result<void> Snapshotter::Start(const snapshot::Job& job, Milliseconds limit) {
+Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
+  if (Result<void> made = MakeWorkDir(); !made) return made;
+  job.work_dir = work_dir_;
+  job.work_dir_fd = work_dir_fd_.get();
   Result<SocketPair> criu = MakeSocketPair();
   if (!criu) return std::move(criu.error());
   Result<SocketPair> channel = MakeSocketPair();
@@ -72,10 +78,39 @@ Result<void> Snapshotter::Start(const snapshot::Job& job, Milliseconds limit) {
   return {};
 }
 
+// On the first tmpfs or folder that takes it.
+Result<void> Snapshotter::MakeWorkDir() {
+  RemoveWorkDir();
+  int code = 0;
+  for (const char* parent : {"/dev/shm", "/tmp", "/run"}) {
+    std::string path = Concat(parent, "/modal-agent-criu-XXXXXX");
+    if (::mkdtemp(path.data()) == nullptr) {
+      code = errno;
+      continue;
+    }
+    work_dir_ = path;
+    work_dir_fd_.Reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (work_dir_fd_) return {};
+    code = errno;
+    RemoveWorkDir();
+  }
+  return Error::FromErrno("snapshot: no folder for CRIU's log in /dev/shm, /tmp or /run", code);
+}
+
+// Holds plain files and one link, all made by CRIU and the worker.
+void Snapshotter::RemoveWorkDir() {
+  if (work_dir_.empty()) return;
+  std::error_code ignored;
+  std::filesystem::remove_all(work_dir_, ignored);
+  work_dir_.clear();
+  work_dir_fd_.Reset();
+}
+
 Result<void> Snapshotter::StartCriu(int socket) {
   process::LaunchSpec spec;
   spec.executable = options_.criu;
-  spec.argv = {"criu", "swrk", Concat(snapshot::kCriuSocketFd)};
+  // Whatever configuration the image may hold is none of ours.
+  spec.argv = {"criu", "--no-default-config", "swrk", Concat(snapshot::kCriuSocketFd)};
   spec.environment = {"PATH=" + std::string("/usr/sbin:/usr/bin:/sbin:/bin")};
   if (!options_.cache_dir.empty()) {
     spec.environment.push_back("XDG_RUNTIME_DIR=" + options_.cache_dir);
@@ -126,6 +161,7 @@ void Snapshotter::EndHelpers() {
   for (Helper* helper : {&worker_, &criu_}) {
     if (helper->process) (void)helper->process->Signal(SIGKILL);
   }
+  RemoveWorkDir();
 }
 
 void Snapshotter::OnLimit() {

@@ -102,7 +102,9 @@ class Snapshotter : public Snapshots {
     std::unique_ptr<process::Process> process;
   };
 
-  Result<void> Start(const snapshot::Job& job, Milliseconds limit);
+  Result<void> Start(snapshot::Job job, Milliseconds limit);
+  Result<void> MakeWorkDir();
+  void RemoveWorkDir();
   Result<void> StartCriu(int socket);
   Result<void> StartWorker(const snapshot::Job& job, int channel, int criu);
   void OnHelperExit(Helper& helper, const char* name, ExitStatus status);
@@ -129,6 +131,8 @@ class Snapshotter : public Snapshots {
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   OnRestored on_restored_;
   DumpEvents dump_;
+  std::string work_dir_;  // of the job that is under way; empty: there is none
+  UniqueFd work_dir_fd_;
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;
   Helper worker_;

@@ -27,6 +27,8 @@ struct ExternalDescriptor {
 
 struct DumpSpec {
   std::string images_dir;  // exists and is empty
+  std::string work_dir;    // for log and statistics; exists
+  int work_dir_fd = -1;    // the same, in the process that has made CRIU's socket
   pid_t root = 0;          // of the tree: the keeper
   bool leave_running = true;
   // Called while the tree is frozen and all memory is on its way to disk: an Error makes the dump
@@ -35,7 +37,9 @@ struct DumpSpec {
 };
 
 struct RestoreSpec {
-  std::string images_dir;
+  std::string images_dir;  // nothing is written there
+  std::string work_dir;    // as above
+  int work_dir_fd = -1;
   std::vector<ExternalDescriptor> descriptors;
   // Memory comes when it is touched; somebody runs `criu lazy-pages` on the same folder.
   bool lazy = false;
@@ -59,7 +63,7 @@ class Criu {
   virtual ~Criu() = default;
 
   // An Error tells in one line what CRIU has complained about first, from its log; the log stays in
-  // `images_dir` as dump.log or restore.log.
+  // `work_dir` as dump.log or restore.log.
   virtual Result<CriuTimes> Dump(const DumpSpec& spec) = 0;
   virtual Result<Restored> Restore(const RestoreSpec& spec) = 0;
 };

@@ -15,8 +15,9 @@
 namespace modal::snapshot {
 namespace {
 
-// Beside the bundle's program: its first line tells builds apart.
-constexpr std::string_view kBuildFile = "BUILD";
+// Beside the bundle's program; its first line is "build" and what tells builds apart.
+constexpr std::string_view kManifest = "MANIFEST";
+constexpr std::string_view kBuild = "build ";
 
 std::optional<std::string> FirstLineOf(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -34,9 +35,8 @@ Result<CriuLocation> Describe(const std::string& path) {
     return Error(path + ": not a program");
   }
   const std::string folder = path.substr(0, path.rfind('/') + 1);
-  if (std::optional<std::string> build = FirstLineOf(Concat(folder, kBuildFile))) {
-    return CriuLocation{path, *std::move(build)};
-  }
+  const std::optional<std::string> line = FirstLineOf(Concat(folder, kManifest));
+  if (line && line->starts_with(kBuild)) return CriuLocation{path, line->substr(kBuild.size())};
   return CriuLocation{path, Concat(info.st_size, "-", info.st_mtim.tv_sec)};
 }
 

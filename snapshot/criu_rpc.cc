@@ -25,6 +25,7 @@ constexpr uint32_t kFileLocks = 8;
 constexpr uint32_t kLogLevel = 9;
 constexpr uint32_t kLogFile = 10;
 constexpr uint32_t kNotifyScripts = 12;
+constexpr uint32_t kWorkDirFd = 17;
 constexpr uint32_t kLinkRemap = 18;
 constexpr uint32_t kRestoreSibling = 26;
 constexpr uint32_t kInheritFd = 27;
@@ -51,6 +52,7 @@ constexpr uint32_t kVersion = 10;
 ProtobufWriter Encode(const CriuOptions& from) {
   ProtobufWriter to;
   to.Int(options::kImagesDirFd, -1);  // required; -1: see kImagesDir
+  if (from.work_dir_fd >= 0) to.Int(options::kWorkDirFd, from.work_dir_fd);
   if (from.pid > 0) to.Int(options::kPid, from.pid);
   to.Bool(options::kLeaveRunning, from.leave_running);
   to.Bool(options::kShellJob, from.shell_job);

@@ -17,10 +17,10 @@ namespace modal::snapshot {
 // criu_req_type.
 enum class CriuCall : uint32_t { kDump = 1, kRestore = 2, kCheck = 3, kNotify = 6, kVersion = 10 };
 
-// criu_opts, as far as we set them. Descriptors are numbers in CRIU's own process. Folders are
-// paths: CRIU would look for a descriptor of ours in whichever process has made the socket.
+// criu_opts, as far as we set them.
 struct CriuOptions {
-  std::string images_dir;  // log and statistics go there, too
+  std::string images_dir;  // the path of a symbolic link to it: CRIU 4.1 takes nothing else
+  int work_dir_fd = -1;    // for log and statistics; a number in the process that made the socket
   pid_t pid = 0;           // dump: root of the tree
   bool leave_running = false;
   bool notify_scripts = false;  // ask before each step that has a name
@@ -35,8 +35,9 @@ struct CriuOptions {
   uint32_t timeout = 0;              // seconds for a dump's freeze; 0: CRIU's own
   int log_level = 2;                 // 0 to 4
   std::string log_file;
-  std::vector<std::string> external;                    // "mnt[…]", "file[…]"
-  std::vector<std::pair<std::string, int>> inherit_fd;  // "pipe:[1234]" and a descriptor
+  std::vector<std::string> external;  // "mnt[…]", "file[…]"
+  // "pipe:[1234]" and a descriptor of CRIU's own process.
+  std::vector<std::pair<std::string, int>> inherit_fd;
 };
 
 std::string EncodeCall(CriuCall call, const CriuOptions& options);

@@ -68,6 +68,13 @@ CriuTimes ReadTimes(const std::string& path, bool is_dump) {
   return times;
 }
 
+// In the work folder, which is this call's alone.
+Result<std::string> LinkTo(const std::string& images_dir, const std::string& work_dir) {
+  std::string link = work_dir + "/images";
+  if (::symlink(images_dir.c_str(), link.c_str()) != 0) return Error::FromErrno(link, errno);
+  return link;
+}
+
 Error Failure(std::string_view what, const CriuAnswer& answer, const std::string& log) {
   std::string why = FirstComplaint(ReadSome(log, kLongestLog));
   if (why.empty()) why = answer.message;
@@ -129,8 +136,11 @@ Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options,
 }
 
 Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
+  Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
+  if (!images) return std::move(images.error()).While("criu");
   CriuOptions options;
-  options.images_dir = spec.images_dir;
+  options.images_dir = *images;
+  options.work_dir_fd = spec.work_dir_fd;
   options.pid = spec.root;
   options.leave_running = spec.leave_running;
   options.notify_scripts = true;
@@ -141,13 +151,16 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
         return {};
       });
   if (!answer) return answer.error();
-  if (!answer->success) return Failure("dump", *answer, spec.images_dir + "/" + kDumpLog);
-  return ReadTimes(spec.images_dir + "/stats-dump", true);
+  if (!answer->success) return Failure("dump", *answer, spec.work_dir + "/" + kDumpLog);
+  return ReadTimes(spec.work_dir + "/stats-dump", true);
 }
 
 Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
+  Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
+  if (!images) return std::move(images.error()).While("criu");
   CriuOptions options;
-  options.images_dir = spec.images_dir;
+  options.images_dir = *images;
+  options.work_dir_fd = spec.work_dir_fd;
   options.restore_sibling = true;
   options.notify_scripts = true;
   options.lazy_pages = spec.lazy;
@@ -162,9 +175,9 @@ Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
       });
   if (!answer) return answer.error();
   if (!answer->success || answer->pid <= 1) {
-    return Failure("restore", *answer, spec.images_dir + "/" + kRestoreLog);
+    return Failure("restore", *answer, spec.work_dir + "/" + kRestoreLog);
   }
-  return Restored{answer->pid, ReadTimes(spec.images_dir + "/stats-restore", false)};
+  return Restored{answer->pid, ReadTimes(spec.work_dir + "/stats-restore", false)};
 }
 
 }  // namespace modal::snapshot

@@ -50,6 +50,7 @@ KeyInputs ReadInputs(WordReader& from) {
 
 void Write(const FingerprintSpec& spec, WordWriter& to) {
   to.Add(spec.executable).Add(spec.arguments).Add(spec.workdir).Add(spec.hooks).Add(spec.root);
+  to.Add(spec.environment).Add(spec.left_out);
   to.Add(static_cast<int64_t>(spec.max_files)).Add(static_cast<int64_t>(spec.max_hashed));
 }
 
@@ -60,6 +61,8 @@ FingerprintSpec ReadFingerprint(WordReader& from) {
   spec.workdir = from.Word();
   spec.hooks = from.List();
   spec.root = from.Word();
+  spec.environment = from.List();
+  spec.left_out = from.List();
   spec.max_files = static_cast<uint64_t>(from.Number());
   spec.max_hashed = static_cast<uint64_t>(from.Number());
   return spec;
@@ -69,7 +72,7 @@ FingerprintSpec ReadFingerprint(WordReader& from) {
 
 Result<UniqueFd> SealJob(const Job& job) {
   WordWriter to;
-  to.Add(static_cast<int64_t>(job.kind)).Add(job.folder);
+  to.Add(static_cast<int64_t>(job.kind)).Add(job.folder).Add(job.work_dir).Add(job.work_dir_fd);
   Write(job.inputs, to);
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
@@ -88,6 +91,8 @@ Result<Job> ReadJob(int fd) {
   Job job;
   job.kind = static_cast<JobKind>(from->Number());
   job.folder = from->Word();
+  job.work_dir = from->Word();
+  job.work_dir_fd = static_cast<int>(from->Number());
   job.inputs = ReadInputs(*from);
   job.explicit_key = from->Word();
   job.fingerprint = ReadFingerprint(*from);

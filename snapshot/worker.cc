@@ -117,10 +117,10 @@ Result<void> Worker::Restore(const Job& job) {
   if (verdict) {
     if (const auto why = WhyNot(*verdict, (*found)->manifest)) return cold(*why);
   }
-  return RestoreFound(**store, **found);
+  return RestoreFound(job, **store, **found);
 }
 
-Result<void> Worker::RestoreFound(Store& store, const Store::Found& found) {
+Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found) {
   const Manifest& manifest = found.manifest;
   WorkerReport report = NewReport(WorkerReport::Kind::kFound);
   report.value = static_cast<int64_t>(manifest.TotalBytes());
@@ -131,6 +131,8 @@ Result<void> Worker::RestoreFound(Store& store, const Store::Found& found) {
 
   RestoreSpec spec;
   spec.images_dir = found.path + "/images";
+  spec.work_dir = job.work_dir;
+  spec.work_dir_fd = job.work_dir_fd;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int place = descriptor.fd == STDOUT_FILENO ? 0 : 1;
     spec.descriptors.push_back({descriptor.id, kCriuFirstDescriptorFd + place});
@@ -221,6 +223,8 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
 
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
+  spec.work_dir = job.work_dir;
+  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   spec.while_frozen = [&]() -> Result<void> {

@@ -34,7 +34,7 @@ class Worker {
 
  private:
   Result<void> Restore(const Job& job);
-  Result<void> RestoreFound(Store& store, const Store::Found& found);
+  Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found);
   Result<void> CarryBack(const Store::Found& found);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <system_error>
 
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
@@ -37,6 +40,12 @@ std::vector<gid_t> OwnGroups() {
   const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
   groups.resize(static_cast<size_t>(std::max(0, count)));
   return groups;
+}
+
+std::string WorkdirOf(const lifecycle::Options& options) {
+  if (!options.workdir.empty()) return options.workdir;
+  std::error_code ignored;
+  return std::filesystem::current_path(ignored).string();
 }
 
 // Folders that belong to this container and not to what runs in it.
@@ -71,11 +80,14 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   job.folder = options.snapshots.folder;
   job.explicit_key = options.snapshots.key;
   job.left_out = LeftOut(options);
+  job.since_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                     std::chrono::system_clock::now().time_since_epoch())
+                     .count();
 
   snapshot::KeyInputs& inputs = job.inputs;
   inputs.command = options.command;
   inputs.hooks = options.on_enter;
-  inputs.workdir = options.workdir;
+  inputs.workdir = WorkdirOf(options);
   inputs.uid = options.credentials ? options.credentials->uid : ::geteuid();
   inputs.gid = options.credentials ? options.credentials->gid : ::getegid();
   inputs.groups = options.credentials ? options.credentials->groups : OwnGroups();
@@ -101,7 +113,7 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
     if (program) job.fingerprint.executable = *std::move(program);
     job.fingerprint.arguments.assign(options.command.begin() + 1, options.command.end());
   }
-  job.fingerprint.workdir = options.workdir;
+  job.fingerprint.workdir = inputs.workdir;
   job.fingerprint.hooks = options.on_enter;
   job.fingerprint.environment =
       snapshot::CountedVariables(options.environment, options.snapshots.env_ignore);

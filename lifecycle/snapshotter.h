@@ -44,7 +44,8 @@ class Snapshots {
     pid_t root = 0;
     pid_t workload = 0;
     std::string listening;
-    snapshot::DumpTimes times;
+    Milliseconds cold{};   // from its start until now, without the time that went into a restore
+    Milliseconds hooks{};  // of it, the startup hooks
   };
   struct DumpEvents {
     // The worker is ready, and waits for Proceed().

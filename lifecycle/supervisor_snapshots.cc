@@ -125,8 +125,8 @@ void Supervisor::OnKeeperLeft() {
   if (tree.root == 0) return;  // it has ended; what follows from that is on its way
   tree.workload = parts_.keeper->workload();
   tree.listening = BoardText(status_.listening);
-  tree.times.cold_ms = SinceStart();
-  tree.times.hooks_ms = status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)];
+  tree.cold = Milliseconds(SinceStart() - status_.total_ms[static_cast<size_t>(Phase::kRestoring)]);
+  tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
     dump_began_ = parts_.clock.Now();

@@ -77,11 +77,9 @@ Result<UniqueFd> SealJob(const Job& job) {
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
   to.Add(job.raise_pids ? 1 : 0);
-  to.Add(job.key)
-      .Add(job.image_identity)
-      .Add(job.variables)
-      .Add(job.kind == JobKind::kRestore ? std::string() : ToJson(job.manifest));
-  to.Add(job.workload).Add(job.since_ns).Add(job.left_out);
+  to.Add(job.key).Add(job.image_identity).Add(job.variables);
+  to.Add(job.root).Add(job.workload).Add(job.listening).Add(job.cold_ms).Add(job.hooks_ms);
+  to.Add(job.since_ns).Add(job.left_out);
   return to.Seal("snapshot-job");
 }
 
@@ -100,13 +98,11 @@ Result<Job> ReadJob(int fd) {
   job.key = from->Word();
   job.image_identity = from->Word();
   job.variables = from->List();
-  const std::string manifest = from->Word();
-  if (job.kind != JobKind::kRestore) {
-    Result<Manifest> parsed = ParseManifest(manifest);
-    if (!parsed) return std::move(parsed.error()).While("job");
-    job.manifest = *std::move(parsed);
-  }
+  job.root = static_cast<pid_t>(from->Number());
   job.workload = static_cast<pid_t>(from->Number());
+  job.listening = from->Word();
+  job.cold_ms = from->Number();
+  job.hooks_ms = from->Number();
   job.since_ns = from->Number();
   job.left_out = from->List();
   if (!from->ok() || !from->at_end()) return Error("job: damaged");

@@ -9,7 +9,6 @@
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "snapshot/identity.h"
-#include "snapshot/manifest.h"
 
 namespace modal::snapshot {
 
@@ -37,8 +36,11 @@ struct Job {
   std::string key;
   std::string image_identity;
   std::vector<std::string> variables;
-  Manifest manifest;     // filled in as far as the supervisor knows it
-  pid_t workload = 0;    // the server's own process
+  pid_t root = 0;      // of the tree: the keeper
+  pid_t workload = 0;  // the server's own process; 0: a hook has started it
+  std::string listening;
+  int64_t cold_ms = -1;  // as in DumpTimes
+  int64_t hooks_ms = -1;
   int64_t since_ns = 0;  // CLOCK_REALTIME of the agent's start: files changed since travel along
   std::vector<std::string> left_out;  // paths that never do
 };

@@ -160,6 +160,7 @@ std::string ToJson(const Manifest& manifest) {
   WriteTexts(json, "command", manifest.command);
   WriteTexts(json, "variables", manifest.variables);
   json.Key("root").Number(manifest.root);
+  json.Key("workload").Number(manifest.workload);
   json.Key("capabilities").String(MaskText(manifest.capabilities));
   json.Key("uid").Number(manifest.uid).Key("gid").Number(manifest.gid);
   json.Key("listening").String(manifest.listening);
@@ -223,6 +224,7 @@ Result<Manifest> ParseManifest(std::string_view text) {
   fields.Texts("command", manifest.command);
   fields.Texts("variables", manifest.variables);
   fields.Number("root", manifest.root, 0);
+  fields.Number("workload", manifest.workload, 0);
   std::string capabilities;
   fields.Text("capabilities", capabilities);
   if (const std::optional<uint64_t> mask = ParseMask(capabilities)) {

@@ -43,6 +43,27 @@ WorkerReport NewReport(WorkerReport::Kind kind) {
   return report;
 }
 
+// What is known before the dump.
+Manifest NewManifest(const Job& job) {
+  Manifest manifest;
+  manifest.key = job.key;
+  manifest.agent_version = job.inputs.agent_version;
+  manifest.criu_build = job.inputs.criu_build;
+  manifest.kernel = job.inputs.kernel;
+  manifest.image_identity = job.image_identity;
+  manifest.command = job.inputs.command;
+  manifest.variables = job.variables;
+  manifest.root = job.root;
+  manifest.workload = job.workload;
+  manifest.capabilities = job.inputs.capabilities;
+  manifest.uid = job.inputs.uid;
+  manifest.gid = job.inputs.gid;
+  manifest.listening = job.listening;
+  manifest.times.cold_ms = job.cold_ms;
+  manifest.times.hooks_ms = job.hooks_ms;
+  return manifest;
+}
+
 // Why a snapshot that is whole is left alone.
 std::optional<std::string> WhyNot(const Verdict& verdict, const Manifest& manifest) {
   if (verdict.standing == Standing::kQuarantined) {
@@ -103,7 +124,9 @@ Result<void> Worker::Restore(const Job& job) {
     Nothing(why);
     return {};
   };
-  Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kRead);
+  // A folder that takes no writing is as good to restore from; only what came of it is not noted.
+  Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
+  if (!store) store = Store::Open(job.folder, Store::Use::kRead);
   if (!store) return cold(store.error().message());
   Result<std::optional<Store::Found>> found = (*store)->Find(key.text);
   if (!found) {
@@ -207,17 +230,13 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.manifest.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
   if (!facts) return std::move(facts.error());
   channel_.Report(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
-  Manifest manifest = job.manifest;
-  manifest.key = job.key;
-  manifest.image_identity = job.image_identity;
-  manifest.variables = job.variables;
-  manifest.workload = job.workload;
+  Manifest manifest = NewManifest(job);
   manifest.processes = std::move(facts->processes);
   manifest.descriptors = std::move(facts->descriptors);
 

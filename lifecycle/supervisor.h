@@ -105,7 +105,7 @@ class Supervisor {
   std::optional<std::string> FindTaken(const std::vector<health::ListeningSocket>& listeners);
   void StartStartupTimeout();
   void StartGatewaySoon();
-  void NoteHookSessions();
+  void NoteSessions(const std::vector<pid_t>& sessions);
   void OnHooksDone(const HookRunner::Outcome& outcome);
   void LaunchWorkload();
   void OnStartupTimeout();
@@ -123,7 +123,7 @@ class Supervisor {
   void RestoreCameToNothing(const std::string& why);
   void StartCold();
   void OnReady();
-  void OnKeeperLeft();
+  void OnKeeperLeft(const Result<void>& left);
   void OnDumped(const Result<void>& dumped);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
@@ -156,6 +156,7 @@ class Supervisor {
   void OnUnhealthy(const std::string& why);
   void StartHealthMonitor();
   void Forward(int signal);
+  bool ForwardToWorkload(int signal);
 
   // The stop.
   void Terminate(const event::SignalEvent& signal);
@@ -193,7 +194,8 @@ class Supervisor {
   int exit_code_ = -1;         // decided by what ended us; -1: the workload's own
   std::optional<ExitStatus> workload_status_;
   pid_t workload_session_ = 0;  // stays after its leader has gone
-  std::vector<pid_t> hook_sessions_;
+  pid_t restored_group_ = 0;    // the server's own, in a restored tree; 0: a hook has started it
+  std::vector<pid_t> hook_sessions_;  // or groups, below a keeper
   std::string probe_address_ = "127.0.0.1";
   health::Carriage carriage_ = health::Carriage::kNotYet;
   bool refuses_ = false;  // `modal-agent drain`, and its delay is over
@@ -209,7 +211,7 @@ class Supervisor {
   std::unique_ptr<HookRunner> enter_hooks_;
   std::unique_ptr<HookRunner> late_hooks_;
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
-  Clock::TimePoint dump_began_{};
+  std::optional<Clock::TimePoint> dump_began_;
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

@@ -374,10 +374,8 @@ void Supervisor::EnterServing() {
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
-  if (IsRestored() && status_.restarts == 0) {
-    parts_.snapshots->RestoreServed(Milliseconds(SinceStart()));
-  }
   StartHealthMonitor();
+  if (parts_.snapshots && status_.restarts == 0) NoteServed();
 }
 
 void Supervisor::StartHealthMonitor() {
@@ -574,6 +572,7 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
+  if (status_.phase == Phase::kCheckpointing && tree_is_to_end_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }

@@ -12,6 +12,7 @@
 #include "agent/base/json_writer.h"
 #include "agent/base/strings.h"
 #include "agent/event/listener.h"
+#include "agent/preload_file.h"
 #include "agent/process/terminal.h"
 #include "agent/snapshot_parts.h"
 #include "healthcheck/status_json.h"
@@ -182,6 +183,9 @@ void Agent::MakeSnapshots() {
       lifecycle::WorkloadOutput::Make(loop_, clock_);
   if (!output) return off(output.error().message());
   output_ = *std::move(output);
+  if (Result<void> hidden = HideIoUring(options); !hidden) {
+    log_.Warn("snapshot.preload", {{"message", hidden.error().message()}});
+  }
   // The same in each container that is to take the tree over.
   options.capabilities = made->job.inputs.capabilities;
   keeper_ = std::make_unique<lifecycle::KeeperLauncher>(loop_, clock_, launcher_, log_,

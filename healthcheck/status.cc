@@ -24,11 +24,11 @@ AgentStatus NewAgentStatus() {
   std::fill(std::begin(status.entered_ms), std::end(status.entered_ms), -1);
   status.ready_ms = -1;
   status.last_check_ms = -1;
-  status.restored_ms = -1;
-  status.dump_ms = -1;
   status.live = true;
   status.stop_longest_ms = -1;
   status.exit_code = -1;
+  status.restored_ms = -1;
+  status.dump_ms = -1;
   return status;
 }
 

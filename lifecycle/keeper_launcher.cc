@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "agent/base/exit_status.h"
@@ -26,6 +28,13 @@ Result<bool> Send(pid_t target, int signal) {
   if (::kill(target, signal) == 0) return true;
   if (errno == ESRCH) return false;
   return Error::FromErrno(Concat("send ", SignalName(signal), " to ", target), errno);
+}
+
+// Who is given none starts where we are, and to that a relative one is; the keeper is elsewhere.
+std::string WorkdirOf(const process::LaunchSpec& spec) {
+  std::error_code ignored;
+  const std::filesystem::path here = std::filesystem::current_path(ignored);
+  return spec.workdir.empty() ? here.string() : (here / spec.workdir).string();
 }
 
 }  // namespace
@@ -122,8 +131,7 @@ Result<void> KeeperLauncher::StartKeeper(const process::LaunchSpec& spec) {
   keeper.executable = executable_;
   keeper.argv = {kKeeperArgv0};
   keeper.environment.clear();
-  // Ours: to that the workdir of each launch is relative, and the one that is empty.
-  keeper.workdir.clear();
+  keeper.workdir = "/";
   keeper.session = process::SessionMode::kNewSession;
   keeper.fds.clear();
   for (int fd = 0; fd < 3; ++fd) keeper.fds.push_back({standard_[static_cast<size_t>(fd)], fd});
@@ -143,7 +151,7 @@ Result<void> KeeperLauncher::StartKeeper(const process::LaunchSpec& spec) {
 }
 
 Result<void> KeeperLauncher::Ask(const process::LaunchSpec& spec, uint32_t id, bool is_main) {
-  const Result<UniqueFd> words = SealLaunch({spec.argv, spec.environment, spec.workdir});
+  const Result<UniqueFd> words = SealLaunch({spec.argv, spec.environment, WorkdirOf(spec)});
   if (!words) return words.error();
   KeeperRequest request{};
   request.kind = KeeperRequest::Kind::kLaunch;

@@ -14,6 +14,7 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/capabilities.h"
 
 namespace modal::lifecycle {
 namespace {
@@ -93,7 +94,11 @@ Result<void> Snapshotter::MakeWorkDir() {
     }
     work_dir_ = path;
     work_dir_fd_.Reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (work_dir_fd_) return {};
+    if (work_dir_fd_) {
+      // CRIU writes there, whoever it runs as.
+      const auto& user = options_.credentials;
+      if (!user || ::fchown(work_dir_fd_.get(), user->uid, user->gid) == 0) return {};
+    }
     code = errno;
     RemoveWorkDir();
   }
@@ -115,8 +120,11 @@ Result<void> Snapshotter::StartCriu(int socket) {
   // Whatever configuration the image may hold is none of ours.
   spec.argv = {"criu", "--no-default-config", "swrk", Concat(snapshot::kCriuSocketFd)};
   spec.environment = {"PATH=" + std::string("/usr/sbin:/usr/bin:/sbin:/bin")};
-  if (!options_.cache_dir.empty()) {
-    spec.environment.push_back("XDG_RUNTIME_DIR=" + options_.cache_dir);
+  spec.environment.push_back("XDG_RUNTIME_DIR=" + work_dir_);
+  // A restored process gets its user and groups back only where CRIU has them already.
+  if (options_.credentials) {
+    spec.credentials = options_.credentials;
+    spec.capabilities = process::kAllCapabilities;
   }
   spec.workdir = "/";
   spec.fds.push_back({socket, snapshot::kCriuSocketFd});
@@ -194,6 +202,7 @@ void Snapshotter::Finish(Error error) {
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
   if (dump_.on_resumed) return Resumed(std::move(error));
+  if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
 }
 
@@ -204,8 +213,14 @@ void Snapshotter::Answer(Result<Restored> restored) {
 }
 
 void Snapshotter::Resumed(const Result<void>& resumed) {
+  const auto on_resumed = std::exchange(dump_.on_resumed, nullptr);
+  if (!resumed) dump_ = {};
+  if (on_resumed) on_resumed(resumed);
+}
+
+void Snapshotter::Published(const Result<void>& published) {
   const DumpEvents dump = std::exchange(dump_, {});
-  if (dump.on_resumed) dump.on_resumed(resumed);
+  if (dump.on_published) dump.on_published(published);
 }
 
 void Snapshotter::Cancel() {
@@ -256,7 +271,8 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"standing", BoardText(report.text)},
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
-      return EndHelpers();
+      EndHelpers();
+      return Published({});
     case WorkerReport::Kind::kFailed:
       return Finish(Error(std::string(BoardText(report.reason))));
   }
@@ -293,6 +309,7 @@ void Snapshotter::Restore(OnRestored on_restored) {
   snapshot::Job job = options_.job;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;
+  job.only_key = !options_.restores && !has_snapshot_;
   if (Result<void> started = Start(job, options_.restore_limit); !started) {
     // From the loop, as everything else.
     limit_ = clock_.After(Milliseconds(0),
@@ -313,7 +330,7 @@ bool Snapshotter::WantsDump() const { return options_.dumps && !key_.empty() && 
 void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   dump_ = std::move(events);
   snapshot::Job job = options_.job;
-  job.kind = snapshot::JobKind::kDump;
+  job.kind = tree.ends ? snapshot::JobKind::kCreate : snapshot::JobKind::kDump;
   job.key = key_;
   job.image_identity = image_identity_;
   job.root = tree.root;

@@ -379,10 +379,8 @@ void Supervisor::EnterServing() {
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
-  if (IsRestored() && status_.restarts == 0) {
-    parts_.snapshots->RestoreServed(Milliseconds(SinceStart()));
-  }
   StartHealthMonitor();
+  if (parts_.snapshots && status_.restarts == 0) NoteServed();
 }
 
 void Supervisor::StartHealthMonitor() {
@@ -579,6 +577,7 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
+  if (IsToEndWithItsDump()) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }
@@ -627,7 +626,7 @@ void Supervisor::OnChildrenCollected() {
       !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
   const bool is_up = status_.phase == Phase::kWaitingForPort ||
                      status_.phase == Phase::kCheckpointing || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up) return;
+  if (!follows_children || !is_up || IsToEndWithItsDump()) return;
   // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
   if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
     return;

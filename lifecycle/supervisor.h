@@ -124,7 +124,15 @@ class Supervisor {
   void StartCold();
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
+  void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
+  void OnPublished(const Result<void>& published);
+  bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
+  bool IsToEndWithItsDump() const {
+    return status_.phase == Phase::kCheckpointing && tree_is_to_end_;
+  }
+  void NoteServed();
+  void EndOfCreate(const std::string& problem);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
   void NoteSnapshot(const std::string& note);
@@ -212,6 +220,9 @@ class Supervisor {
   std::unique_ptr<HookRunner> late_hooks_;
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   std::optional<Clock::TimePoint> dump_began_;
+  Clock::TimePoint restore_began_{};
+  bool tree_is_to_end_ = false;  // with its dump
+  Milliseconds cold_{};          // what the start that was dumped had taken
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

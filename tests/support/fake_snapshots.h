@@ -19,6 +19,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   // "proceed", "cancel".
   std::vector<std::string> calls;
   std::optional<Tree> tree;  // of the last dump
+  std::string own_key;
   OnRestored on_restored;
   DumpEvents dump;
 
@@ -32,8 +33,13 @@ class FakeSnapshots : public lifecycle::Snapshots {
   }
   void Ready() const { dump.on_ready(); }
   void Resumed(const Result<void>& resumed) {
+    const auto on_resumed = std::exchange(dump.on_resumed, nullptr);
+    if (!resumed) dump = {};
+    if (on_resumed) on_resumed(resumed);
+  }
+  void Published(const Result<void>& published) {
     const DumpEvents events = std::exchange(dump, {});
-    if (events.on_resumed) events.on_resumed(resumed);
+    if (events.on_published) events.on_published(published);
   }
 
   void Restore(OnRestored answer) override {
@@ -51,6 +57,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
     dump = std::move(events);
   }
   void Proceed() override { calls.emplace_back("proceed"); }
+  const std::string& key() const override { return own_key; }
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;

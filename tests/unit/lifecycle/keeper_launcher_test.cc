@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <map>
 
 #include "agent/base/status_board.h"
@@ -133,7 +134,7 @@ TEST_CASE_FIXTURE(Home, "the keeper is started with the first launch, as whom th
   CHECK(started.executable == "/proc/self/exe");
   CHECK(started.argv == Words{kKeeperArgv0});
   CHECK(started.environment.empty());
-  CHECK(started.workdir.empty());  // ours, to which the others are relative
+  CHECK(started.workdir == "/");
   CHECK(started.session == process::SessionMode::kNewSession);
   CHECK(started.no_new_privileges);
   CHECK(started.capabilities == 5);
@@ -153,6 +154,22 @@ TEST_CASE_FIXTURE(Home, "the keeper is started with the first launch, as whom th
   CHECK(words->argv == Words{"migrate", "--x"});
   CHECK(words->environment == Words{"A=b"});
   CHECK(words->workdir == "/srv");
+}
+
+TEST_CASE("a launch is told its working folder in full, which is ours where it is given none") {
+  const std::string here = std::filesystem::current_path().string();
+  for (const auto& [given, told] :
+       std::map<std::string, std::string>{{"", here}, {"sub", here + "/sub"}, {"/srv", "/srv"}}) {
+    Home home;
+    process::LaunchSpec spec = Home::SpecOf("main");
+    spec.workdir = given;
+    home.on_keeper = [&home] { home.Say(Kind::kLaunched, 1); };
+    const Result<ProcessPtr> launched = home.keeper.for_workload().Launch(spec, {});
+    REQUIRE(launched);
+    const std::optional<ReceivedRequest> asked = ReceiveRequest(home.far());
+    REQUIRE(asked);
+    CHECK(ReadLaunch(asked->fds.at(0).get())->workdir == told);
+  }
 }
 
 TEST_CASE_FIXTURE(Home, "a hook ends by the keeper's word, and the workload is the next") {

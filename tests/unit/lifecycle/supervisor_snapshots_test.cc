@@ -568,6 +568,152 @@ TEST_CASE_FIXTURE(Kept, "a keeper that has died takes the dump along") {
   CHECK(keeper.leaves == 0);
 }
 
+TEST_CASE_FIXTURE(Kept,
+                  "requests for warming up go to the server one by one, before the keeper leaves") {
+  has_gateway = true;
+  options.snapshots.warmup = 2;
+  ReachTheDump();
+  REQUIRE(gateway.probes.size() == 1);
+  CHECK(gateway.probes[0].path == "/");
+  CHECK(keeper.leaves == 0);
+  gateway.AnswerLast(500);  // which is the server's own business
+  REQUIRE(gateway.probes.size() == 2);
+  CHECK(keeper.leaves == 0);
+  SUBCASE("all of them") {
+    gateway.AnswerLast(200);
+    CHECK(keeper.leaves == 1);
+  }
+  SUBCASE("until the server ends") {
+    ExitLast(ExitStatus::Code(3));
+    Turns();
+    gateway.AnswerLast(200);
+    CHECK(keeper.leaves == 0);
+    CHECK(exit_code == 3);
+  }
+}
+
+// --snapshot create -------------------------------------------------------------------------------
+
+struct Creating : Kept {
+  Creating() {
+    options.snapshots.folder = "/snapshots";
+    options.snapshots.mode = SnapshotMode::kCreate;
+  }
+  // Until the dump has been proceeded with.
+  void DumpIt() {
+    ReachTheDump();
+    keeper.Left();
+    CHECK(snapshots.tree->ends);
+    snapshots.Ready();
+  }
+  // What the dump does to the tree.
+  void EndTree() {
+    Unlisten();
+    keeper.root_pid = 0;
+    if (last().spec.argv == Words{"./server"}) ExitLast(ExitStatus::Signal(SIGKILL));
+    Turns();
+  }
+  void TryIt() {
+    DumpIt();
+    EndTree();
+    snapshots.Resumed({});
+    CHECK(phase() == Phase::kCheckpointing);
+    snapshots.Published({});
+    REQUIRE(phase() == Phase::kRestoring);
+  }
+};
+
+TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored, and ends with 0") {
+  TryIt();
+  CHECK(log.Count("snapshot.failed") == 0);
+  clock.Advance(30ms);
+  tree.Add(kRoot);
+  snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
+  Listen();
+  CHECK(snapshots.Has("served 50"));  // without the time of the cold start
+  EndRestored(ExitStatus::Signal(SIGTERM));
+  CHECK(exit_code == 0);
+}
+
+TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
+  TryIt();
+  clock.Advance(300ms);
+  tree.Add(kRoot);
+  snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
+  Listen();
+  EndRestored(ExitStatus::Signal(SIGTERM));
+  CHECK(exit_code == kExitSnapshotFailed);
+  CHECK(Holds(stop_reason(), "not worth it"));
+}
+
+TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends with 122") {
+  SUBCASE("no dump") {
+    DumpIt();
+    snapshots.Resumed(Error("Connected TCP socket"));
+    CHECK(Holds(stop_reason(), "Connected TCP socket"));
+    ExitLast(ExitStatus::Code(0));
+  }
+  SUBCASE("a keeper that does not leave") {
+    ReachTheDump();
+    keeper.Left(Error("keeper: it does not leave"));
+    ExitLast(ExitStatus::Code(0));
+  }
+  SUBCASE("not published") {
+    DumpIt();
+    EndTree();
+    snapshots.Resumed({});
+    snapshots.Published(Error("no space left"));
+    CHECK(Holds(stop_reason(), "no space left"));
+  }
+  SUBCASE("not restored") {
+    TryIt();
+    snapshots.Answer(Error("pid 1000 is taken"));
+    CHECK(Holds(stop_reason(), "its restore failed: pid 1000 is taken"));
+  }
+  SUBCASE("not serving") {
+    TryIt();
+    tree.Add(kRoot);
+    snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
+    clock.Advance(5s);
+    CHECK(Holds(stop_reason(), "what was restored did not serve"));
+    CHECK(Holds(snapshots.calls[snapshots.calls.size() - 2], "useless"));
+    EndRestored(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("restored, and dead") {
+    TryIt();
+    tree.Add(kRoot);
+    snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
+    EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK(Holds(stop_reason(), "what was restored did not serve"));
+  }
+  Turns();
+  clock.Advance(20ms);
+  CHECK(exit_code == kExitSnapshotFailed);
+}
+
+TEST_CASE_FIXTURE(Creating, "a hook's server that ends with its dump is no container that ends") {
+  options.command.clear();
+  options.on_enter = {"start"};
+  snapshots.wants_dump = true;
+  StartCold();
+  tree.Add(test::FakeTreeKeeper::kRoot);
+  keeper.holds_anybody = true;
+  ExitLast(ExitStatus::Code(0));
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  Unlisten();
+  tree.Remove(test::FakeTreeKeeper::kRoot);
+  keeper.End(ExitStatus::Signal(SIGKILL));
+  supervisor->OnChildrenCollected();
+  Turns();
+  CHECK(phase() == Phase::kCheckpointing);
+  snapshots.Resumed({});
+  snapshots.Published({});
+  CHECK(phase() == Phase::kRestoring);
+}
+
 // Servers that are not COMMAND's own process ------------------------------------------------------
 
 TEST_CASE_FIXTURE(Kept,

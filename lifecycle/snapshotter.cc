@@ -14,6 +14,7 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "snapshot/criu_launch.h"
 
 namespace modal::lifecycle {
 namespace {
@@ -107,16 +108,7 @@ void Snapshotter::RemoveWorkDir() {
 }
 
 Result<void> Snapshotter::StartCriu(int socket) {
-  process::LaunchSpec spec;
-  spec.executable = options_.criu;
-  // Whatever configuration the image may hold is none of ours.
-  spec.argv = {"criu", "--no-default-config", "swrk", Concat(snapshot::kCriuSocketFd)};
-  spec.environment = {"PATH=" + std::string("/usr/sbin:/usr/bin:/sbin:/bin")};
-  if (!options_.cache_dir.empty()) {
-    spec.environment.push_back("XDG_RUNTIME_DIR=" + options_.cache_dir);
-  }
-  spec.workdir = "/";
-  spec.fds.push_back({socket, snapshot::kCriuSocketFd});
+  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, options_.cache_dir, socket);
   int next = snapshot::kCriuFirstDescriptorFd;
   for (const int fd : standard_) spec.fds.push_back({fd, next++});
   Result<std::unique_ptr<process::Process>> process =

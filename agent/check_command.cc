@@ -163,7 +163,7 @@ Finding Seccomp(const ContainerFacts& facts) {
 
 Finding OwnFilter(const ContainerFacts& facts) {
   if (facts.filter_error.empty()) {
-    return {"own filters", Verdict::kOk, "yes",
+    return {"own filters", Verdict::kOk, "a trial passed",
             "--seccomp-profile works, and the admin endpoints are confined."};
   }
   return {"own filters", Verdict::kNo, facts.filter_error,
@@ -250,9 +250,9 @@ void AddTrial(const ContainerFacts& facts, std::vector<Finding>& findings) {
          Concat("A process was dumped here within ", facts.criu_trial->dump.count(),
                 " ms, and restored within ", facts.criu_trial->restore.count(), " ms.")});
   } else if (!facts.criu_trial_error.empty()) {
-    findings.push_back(
-        {"snapshots", Verdict::kNo, "no",
-         Concat("A trial failed: ", Printable(facts.criu_trial_error), ".", Remedy(facts))});
+    findings.push_back({"snapshots", Verdict::kNo, "a trial failed",
+                        Concat("They cannot be taken here: ", Printable(facts.criu_trial_error),
+                               ".", Remedy(facts))});
   }
 }
 

@@ -154,10 +154,10 @@ first. Snapshots in use stay, and count.
 )"},
     SubcommandHelp{
         "snapshot pack",
-        R"(Writes a snapshot into FILE (- is standard output), which can be copied to another
-machine: a tar archive, compressed with zstd. Checksums are compared on the way;
-FILE is there as a whole, or not at all. It holds the memory of processes,
-secrets included.
+        R"(Writes a snapshot into FILE (- is standard output), which can be copied to
+another machine: a tar archive, compressed with zstd. Checksums are compared on
+the way; FILE is there as a whole, or not at all. It holds the memory of
+processes, secrets included.
 )"},
     SubcommandHelp{"snapshot unpack",
                    R"(Puts the snapshot of FILE (- is standard input), made by `modal-agent snapshot

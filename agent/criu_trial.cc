@@ -205,7 +205,7 @@ class Trial {
     ::setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 
     process::LaunchSpec spec = snapshot::SwrkSpec(criu_, "", theirs.get());
-    spec.fds.insert(spec.fds.end(), {{null_.get(), 0}, {null_.get(), 1}, {said_fd.get(), 2}});
+    spec.fds.insert(spec.fds.end(), {{null_.get(), 0}, {said_fd.get(), 1}, {said_fd.get(), 2}});
     Child criu(reaper_);
     if (Result<void> started = criu.Start(launcher_, spec); !started) {
       return std::move(started.error());

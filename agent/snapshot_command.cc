@@ -14,6 +14,7 @@
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
 #include "agent/process/terminal.h"
+#include "agent/snapshot_parts.h"
 #include "agent/snapshot_report.h"
 #include "agent/whole_file.h"
 #include "snapshot/archive.h"
@@ -53,14 +54,22 @@ Result<std::vector<Entry>> Chosen(Store& store, const std::vector<std::string>& 
   return chosen;
 }
 
-snapshot::Place Here(const SnapshotRequest& request) {
+// What keeps CRIU from restoring anything here goes to `reasons`.
+snapshot::Place LookHere(const SnapshotRequest& request, std::vector<std::string>& reasons) {
   snapshot::Place place;
   utsname system{};
   if (::uname(&system) == 0) place.kernel = system.release;
   place.agent_version = MODAL_VERSION;
   const char* path = ::getenv("PATH");
   const auto criu = snapshot::LocateCriu(request.criu, path ? path : "");
-  if (criu) place.criu_build = criu->build;
+  if (criu) {
+    place.criu_build = criu->build;
+  } else {
+    reasons.push_back(criu.error().message());
+  }
+  if (Result<void> rights = CheckCriuRights(); !rights) {
+    reasons.push_back(rights.error().message());
+  }
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);
   place.uptime_ms =
@@ -71,7 +80,11 @@ snapshot::Place Here(const SnapshotRequest& request) {
 // Also what only the files themselves tell: their sizes.
 std::vector<std::string> WhyNot(Store& store, const Entry& entry, const SnapshotRequest& request) {
   if (!entry.manifest) return {entry.problem};
-  std::vector<std::string> reasons = WhyNotHere(*entry.manifest, entry.verdict, Here(request));
+  std::vector<std::string> reasons;
+  const snapshot::Place here = LookHere(request, reasons);
+  for (std::string& reason : WhyNotHere(*entry.manifest, entry.verdict, here)) {
+    reasons.push_back(std::move(reason));
+  }
   const auto found = store.Find(entry.key);
   if (!found) reasons.push_back("it is damaged: " + found.error().message());
   return reasons;

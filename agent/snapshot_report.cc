@@ -151,13 +151,20 @@ std::string MadeBy(const Manifest& manifest) {
   return Join(parts, ", ");
 }
 
+// "1001 futex_do_wait" without the thread's id.
+std::string_view WithoutThread(std::string_view wait) {
+  const size_t blank = wait.find(' ');
+  const bool has_id = blank != std::string_view::npos && ParseUnsigned(wait.substr(0, blank));
+  return has_id ? wait.substr(blank + 1) : wait;
+}
+
 // "futex_do_wait ×3, ep_poll": what its threads were waiting for.
 std::string Waits(const DumpedProcess& process) {
-  std::map<std::string, size_t> counts;
-  for (const std::string& wait : process.stack) ++counts[wait];
+  std::map<std::string_view, size_t> counts;
+  for (const std::string& wait : process.stack) ++counts[WithoutThread(wait)];
   std::vector<std::string> parts;
   for (const auto& [wait, count] : counts) {
-    parts.push_back(count == 1 ? wait : Concat(wait, " ×", count));
+    parts.push_back(count == 1 ? std::string(wait) : Concat(wait, " ×", count));
   }
   return parts.empty() ? "-" : Join(parts, ", ");
 }
@@ -186,7 +193,7 @@ void AddManifest(std::string& out, const Manifest& manifest) {
   AddLine(out, "variables", Join(manifest.variables, ", "));
   AddLine(out, "user",
           Concat("uid ", manifest.uid, ", gid ", manifest.gid, ", capabilities ",
-                 process::CapabilitiesToString(manifest.capabilities)));
+                 Join(Split(process::CapabilitiesToString(manifest.capabilities), ','), ", ")));
   AddLine(out, "listening", manifest.listening);
   AddLine(out, "made by", MadeBy(manifest));
   AddLine(out, "cold start", ColdStart(manifest));

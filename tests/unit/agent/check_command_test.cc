@@ -122,7 +122,7 @@ TEST_CASE("a trial of CRIU is told with its times, or with what it failed by and
   facts.criu_trial_error = "criu dump: no\x1b[2J";
   Finding failed = Find(facts, "snapshots");
   CHECK(failed.verdict == Verdict::kNo);
-  CHECK(failed.meaning == "A trial failed: criu dump: no\\x1b[2J.");
+  CHECK(failed.meaning == "They cannot be taken here: criu dump: no\\x1b[2J.");
   CHECK(CanRun(Judge(facts)));
 
   facts.seccomp_mode = 2;

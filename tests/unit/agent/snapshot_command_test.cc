@@ -57,9 +57,14 @@ TEST_CASE_FIXTURE(CommandFixture, "a key may be abbreviated as long as it is the
 
 TEST_CASE_FIXTURE(CommandFixture, "inspect says why a snapshot cannot be restored here") {
   const json reasons = Json(Request(SnapshotAction::kInspect, {"a"}))["reasons"];
-  REQUIRE(reasons.size() >= 2);
-  CHECK(reasons[0].get<std::string>().starts_with("it was taken with Linux 6.1.0, and here is "));
-  CHECK(reasons[1].get<std::string>().starts_with("it was taken with modal-agent 1.2.3, "));
+  // Whether there is a CRIU here, and what it may do, is another matter.
+  const auto is_told = [&reasons](std::string_view start) {
+    return std::any_of(reasons.begin(), reasons.end(), [start](const json& reason) {
+      return reason.get<std::string>().starts_with(start);
+    });
+  };
+  CHECK(is_told("it was taken with Linux 6.1.0, and here is "));
+  CHECK(is_told("it was taken with modal-agent 1.2.3, and here is "));
   REQUIRE(Put(PathOf("images/core-1.img"), "short"));
   const json damaged = Json(Request(SnapshotAction::kInspect, {"a"}))["reasons"];
   CHECK(damaged.size() == reasons.size() + 1);

@@ -39,7 +39,7 @@ Entry SomeEntry(const std::string& key = "0123456789abcdef0123456789abcdef") {
   manifest.uptime_ms = 125'000;
   manifest.processes = {
       {1000, 0, "modal-agent", 1 << 20, 4096, 1, {"do_sys_poll"}},
-      {1001, 1000, "python3", 30 << 20, 20 << 20, 3, {"futex", "ep_poll", "futex"}}};
+      {1001, 1000, "python3", 30 << 20, 20 << 20, 3, {"1001 futex", "1002 ep_poll", "1003 futex"}}};
   manifest.times = {1500, 200, 12, 30};
   manifest.files = {{"images/pages-1.img", 4096, std::string(32, '0')}};
   manifest.carried_files = 1;

@@ -72,6 +72,10 @@ Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
   status_.started_unix_ms = UnixMilliseconds();
   status_.port = ServerPort();
   status_.failure_threshold = options_.health_threshold;
+  if (options_.snapshots.on()) {
+    SetBoardText(status_.origin, "cold");
+    SetBoardText(status_.snapshot_note, parts_.no_snapshots);
+  }
   DescribeDataPlane();
 }
 

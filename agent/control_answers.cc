@@ -162,6 +162,22 @@ std::string Server(const Answer& status) {
   return text;
 }
 
+// "restored from 65f7aa5c after 51 ms"; "cold start: there is no snapshot of this key yet".
+std::string Snapshot(const Answer& status) {
+  const std::optional<Answer> snapshot = status.Object("snapshot");
+  if (!snapshot) return "";
+  const std::string key = snapshot->Text("key").substr(0, 8);
+  const std::string note = snapshot->Text("note");
+  std::string text = note.empty() ? snapshot->Text("origin") : note;
+  if (snapshot->Text("origin") == "restore") {
+    text = "restored from " + key;
+    if (const auto after = snapshot->Number("restored_ms")) text += " after " + Duration(*after);
+  } else if (!key.empty()) {
+    text += Concat(" (key ", key, ")");
+  }
+  return text;
+}
+
 std::string Health(const Answer& status) {
   const int64_t checks = status.Number("checks").value_or(0);
   if (checks == 0) return "not checked yet";
@@ -270,6 +286,7 @@ Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms) {
   table.Add("listen", Listen(*status));
   table.Add("port", Port(*status));
   table.Add("server", Server(*status));
+  table.Add("snapshot", Snapshot(*status));
   table.Add("requests", Requests(*status));
   table.Add("health", Health(*status));
   table.Add("hooks", Hooks(*status));

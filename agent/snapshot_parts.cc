@@ -71,6 +71,8 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   lifecycle::Snapshotter::Options made;
   made.criu = criu->path;
   made.executable = executable;
+  const auto& user = options.credentials;
+  if (user && user->uid != ::geteuid()) made.credentials = user;
   made.restores = options.snapshots.mode != lifecycle::SnapshotMode::kCreate;
   made.dumps = options.snapshots.mode != lifecycle::SnapshotMode::kRestore;
   snapshot::Job& job = made.job;

@@ -27,6 +27,8 @@ AgentStatus NewAgentStatus() {
   status.live = true;
   status.stop_longest_ms = -1;
   status.exit_code = -1;
+  status.restored_ms = -1;
+  status.dump_ms = -1;
   return status;
 }
 

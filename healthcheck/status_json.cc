@@ -129,6 +129,22 @@ void Gateway(JsonWriter& json, const GatewayStatus* gateway) {
   json.EndObject();
 }
 
+// Null without --snapshot-dir.
+void Snapshot(JsonWriter& json, const AgentStatus& status) {
+  json.Key("snapshot");
+  if (status.origin[0] == '\0') {
+    json.Null();
+    return;
+  }
+  json.BeginObject();
+  json.Key("origin").String(Text(status.origin));
+  json.Key("key").String(Text(status.snapshot_key));
+  json.Key("note").String(Text(status.snapshot_note));
+  Known(json, "restored_ms", status.restored_ms);
+  Known(json, "dump_ms", status.dump_ms);
+  json.EndObject();
+}
+
 }  // namespace
 
 std::string StatusJson(const AgentStatus& status, const GatewayStatus* gateway) {
@@ -147,6 +163,7 @@ std::string StatusJson(const AgentStatus& status, const GatewayStatus* gateway) 
   json.Key("live").Bool(status.live);
   json.Key("drain_requested").Bool(status.drain_requested);
 
+  Snapshot(json, status);
   json.Key("workload_pid").Number(status.workload_pid);
   Count(json, "restarts", status.restarts);
   json.Key("command").String(Text(status.command));

@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "agent/base/exit_status.h"
@@ -25,6 +27,13 @@ Result<bool> Send(pid_t target, int signal) {
   if (::kill(target, signal) == 0) return true;
   if (errno == ESRCH) return false;
   return Error::FromErrno(Concat("send ", SignalName(signal), " to ", target), errno);
+}
+
+// Who is given none starts where we are; the keeper is elsewhere.
+std::string WorkdirOf(const process::LaunchSpec& spec) {
+  if (!spec.workdir.empty()) return spec.workdir;
+  std::error_code ignored;
+  return std::filesystem::current_path(ignored).string();
 }
 
 }  // namespace
@@ -138,7 +147,7 @@ Result<void> KeeperLauncher::StartKeeper(const process::LaunchSpec& spec) {
 }
 
 Result<void> KeeperLauncher::Ask(const process::LaunchSpec& spec, uint32_t id, bool is_main) {
-  const Result<UniqueFd> words = SealLaunch({spec.argv, spec.environment, spec.workdir});
+  const Result<UniqueFd> words = SealLaunch({spec.argv, spec.environment, WorkdirOf(spec)});
   if (!words) return words.error();
   KeeperRequest request{};
   request.kind = KeeperRequest::Kind::kLaunch;
@@ -213,6 +222,14 @@ void KeeperLauncher::Leave(std::function<void()> on_left) {
   request.kind = KeeperRequest::Kind::kLeave;
   // If it does not go out, the end of our writing says the same.
   if (!SendRequest(channel_.get(), request, {})) ::shutdown(channel_.get(), SHUT_WR);
+}
+
+void KeeperLauncher::Close() {
+  on_left_ = nullptr;
+  early_.clear();
+  early_turn_.reset();
+  poller_.reset();
+  channel_.Reset();
 }
 
 void KeeperLauncher::OnKeeperExit(ExitStatus status) {

@@ -18,6 +18,8 @@ std::string_view TriggerName(Trigger trigger) {
       return "launch-failed";
     case Trigger::kPortOpen:
       return "port-open";
+    case Trigger::kTrialDue:
+      return "trial-due";
     case Trigger::kDumpDue:
       return "dump-due";
     case Trigger::kStartupTimeout:

@@ -23,6 +23,7 @@ enum class Trigger {
   kLaunched,        // COMMAND runs, or there is none to run
   kLaunchFailed,    // COMMAND could not be executed
   kPortOpen,        // the port is reachable, and --health-path answers
+  kTrialDue,        // the snapshot is made, its tree has ended, and its restore is to be tried
   kDumpDue,         // the same, and a snapshot is to be taken before anybody is served
   kStartupTimeout,  // it was not within --startup-timeout
   kTerminate,       // a first SIGTERM or SIGINT
@@ -71,6 +72,7 @@ inline constexpr std::array kTransitions{
     Transition{Phase::kWaitingForPort, Trigger::kAgentFailed, Phase::kStopping},
 
     Transition{Phase::kCheckpointing, Trigger::kPortOpen, Phase::kServing},
+    Transition{Phase::kCheckpointing, Trigger::kTrialDue, Phase::kRestoring},
     Transition{Phase::kCheckpointing, Trigger::kHookFailed, Phase::kStopping},
     Transition{Phase::kCheckpointing, Trigger::kRestart, Phase::kLaunching},
     Transition{Phase::kCheckpointing, Trigger::kWorkloadExited, Phase::kStopping},

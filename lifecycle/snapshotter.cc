@@ -14,6 +14,7 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/capabilities.h"
 #include "snapshot/criu_launch.h"
 
 namespace modal::lifecycle {
@@ -91,7 +92,11 @@ Result<void> Snapshotter::MakeWorkDir() {
     }
     work_dir_ = path;
     work_dir_fd_.Reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (work_dir_fd_) return {};
+    if (work_dir_fd_) {
+      // CRIU writes there, whoever it runs as.
+      const auto& user = options_.credentials;
+      if (!user || ::fchown(work_dir_fd_.get(), user->uid, user->gid) == 0) return {};
+    }
     code = errno;
     RemoveWorkDir();
   }
@@ -108,7 +113,12 @@ void Snapshotter::RemoveWorkDir() {
 }
 
 Result<void> Snapshotter::StartCriu(int socket) {
-  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, options_.cache_dir, socket);
+  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_dir_, socket);
+  // A restored process gets its user and groups back only where CRIU has them already.
+  if (options_.credentials) {
+    spec.credentials = options_.credentials;
+    spec.capabilities = process::kAllCapabilities;
+  }
   int next = snapshot::kCriuFirstDescriptorFd;
   for (const int fd : standard_) spec.fds.push_back({fd, next++});
   Result<std::unique_ptr<process::Process>> process =
@@ -166,6 +176,7 @@ void Snapshotter::Finish(Error error) {
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
   if (dump_.on_resumed) return Resumed(std::move(error));
+  if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
 }
 
@@ -176,8 +187,14 @@ void Snapshotter::Answer(Result<Restored> restored) {
 }
 
 void Snapshotter::Resumed(const Result<void>& resumed) {
+  const auto on_resumed = std::exchange(dump_.on_resumed, nullptr);
+  if (!resumed) dump_ = {};
+  if (on_resumed) on_resumed(resumed);
+}
+
+void Snapshotter::Published(const Result<void>& published) {
   const DumpEvents dump = std::exchange(dump_, {});
-  if (dump.on_resumed) dump.on_resumed(resumed);
+  if (dump.on_published) dump.on_published(published);
 }
 
 void Snapshotter::Cancel() {
@@ -226,7 +243,8 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"standing", BoardText(report.text)},
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
-      return EndHelpers();
+      EndHelpers();
+      return Published({});
     case WorkerReport::Kind::kFailed:
       return Finish(Error(std::string(BoardText(report.reason))));
   }
@@ -263,6 +281,7 @@ void Snapshotter::Restore(OnRestored on_restored) {
   snapshot::Job job = options_.job;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = true;
+  job.only_key = !options_.restores && !has_snapshot_;
   if (Result<void> started = Start(job, options_.restore_limit); !started) {
     // From the loop, as everything else.
     limit_ = clock_.After(Milliseconds(0),
@@ -283,7 +302,7 @@ bool Snapshotter::WantsDump() const { return options_.dumps && !key_.empty() && 
 void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   dump_ = std::move(events);
   snapshot::Job job = options_.job;
-  job.kind = snapshot::JobKind::kDump;
+  job.kind = tree.ends ? snapshot::JobKind::kCreate : snapshot::JobKind::kDump;
   job.key = key_;
   job.image_identity = image_identity_;
   job.root = tree.root;

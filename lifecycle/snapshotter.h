@@ -10,6 +10,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/base/clock.h"
@@ -43,6 +44,7 @@ class Snapshots {
   struct Tree {
     pid_t root = 0;
     pid_t workload = 0;
+    bool ends = false;  // it is not to go on afterwards
     std::string listening;
     Milliseconds cold{};   // from its start until now, without the time that went into a restore
     Milliseconds hooks{};  // of it, the startup hooks
@@ -50,8 +52,12 @@ class Snapshots {
   struct DumpEvents {
     // The worker is ready, and waits for Proceed().
     std::function<void()> on_ready;
-    // The tree runs again, or (an Error) never stood still: there will be no snapshot.
+    // The tree runs again (or has ended, as asked for), or (an Error) never stood still: there will
+    // be no snapshot.
     std::function<void(const Result<void>&)> on_resumed;
+    // The snapshot can be found from now on; or (an Error) it came to nothing after all. Only after
+    // on_resumed.
+    std::function<void(const Result<void>&)> on_published;
   };
 
   virtual ~Snapshots() = default;
@@ -65,6 +71,8 @@ class Snapshots {
   virtual bool WantsDump() const = 0;
   virtual void Dump(const Tree& tree, DumpEvents events) = 0;
   virtual void Proceed() = 0;
+  // The key of this container; empty: it is not known, or there is none.
+  virtual const std::string& key() const = 0;
 
   // Ends whatever is under way.
   virtual void Cancel() = 0;
@@ -73,11 +81,11 @@ class Snapshots {
 class Snapshotter : public Snapshots {
  public:
   struct Options {
-    std::string criu;        // path of the program
-    std::string executable;  // of the agent's own binary
-    bool restores = true;    // --snapshot auto and restore
-    bool dumps = true;       // --snapshot auto and create
-    std::string cache_dir;   // XDG_RUNTIME_DIR for criu: where it keeps what it knows of the kernel
+    std::string criu;                                 // path of the program
+    std::string executable;                           // of the agent's own binary
+    bool restores = true;                             // --snapshot auto and restore
+    bool dumps = true;                                // --snapshot auto and create
+    std::optional<process::Credentials> credentials;  // of the workload: CRIU has the same
     Milliseconds restore_limit{30'000};
     Milliseconds dump_limit{120'000};
     // The restore job, as far as the configuration tells; dumps use its folder and its inputs.
@@ -95,6 +103,7 @@ class Snapshotter : public Snapshots {
   bool WantsDump() const override;
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
+  const std::string& key() const override { return key_; }
   void Cancel() override;
 
  private:
@@ -117,6 +126,7 @@ class Snapshotter : public Snapshots {
   void Finish(Error error);
   void Answer(Result<Restored> restored);
   void Resumed(const Result<void>& resumed);
+  void Published(const Result<void>& published);
   void EndHelpers();
 
   event::Loop& loop_;

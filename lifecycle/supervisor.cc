@@ -72,6 +72,10 @@ Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
   status_.started_unix_ms = UnixMilliseconds();
   status_.port = ServerPort();
   status_.failure_threshold = options_.health_threshold;
+  if (options_.snapshots.on()) {
+    SetBoardText(status_.origin, "cold");
+    SetBoardText(status_.snapshot_note, parts_.no_snapshots);
+  }
   DescribeDataPlane();
 }
 
@@ -374,10 +378,8 @@ void Supervisor::EnterServing() {
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
-  if (IsRestored() && status_.restarts == 0) {
-    parts_.snapshots->RestoreServed(Milliseconds(SinceStart()));
-  }
   StartHealthMonitor();
+  if (parts_.snapshots && status_.restarts == 0) NoteServed();
 }
 
 void Supervisor::StartHealthMonitor() {
@@ -574,6 +576,7 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
+  if (status_.phase == Phase::kCheckpointing && tree_is_to_end_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }
@@ -769,6 +772,7 @@ void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
   if (!parts_.tree.CanTellApart()) StopGateway();
   if (parts_.snapshots) parts_.snapshots->Cancel();
+  if (parts_.keeper) parts_.keeper->Close();
   if (late_hooks_) late_hooks_->Cancel();
   restore_end_.reset();
   if (enter_hooks_) {

@@ -65,6 +65,7 @@ class Supervisor {
     // With snapshots; both or none.
     Snapshots* snapshots = nullptr;
     TreeKeeper* keeper = nullptr;
+    std::string no_snapshots = {};  // why there are none, though they were asked for
   };
 
   // `seat`: where we sit at this moment. With a terminal the workload stays in our session, and
@@ -124,7 +125,12 @@ class Supervisor {
   void StartCold();
   void OnReady();
   void OnKeeperLeft();
+  void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
+  void OnPublished(const Result<void>& published);
+  bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
+  void NoteServed();
+  void EndOfCreate(const std::string& problem);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
   void NoteSnapshot(const std::string& note);
@@ -210,6 +216,9 @@ class Supervisor {
   std::unique_ptr<HookRunner> late_hooks_;
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   Clock::TimePoint dump_began_{};
+  Clock::TimePoint restore_began_{};
+  bool tree_is_to_end_ = false;  // with its dump
+  Milliseconds cold_{};          // what the start that was dumped had taken
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

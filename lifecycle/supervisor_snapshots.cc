@@ -6,6 +6,7 @@
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "lifecycle/supervisor.h"
+#include "snapshot/verdict.h"
 
 namespace modal::lifecycle {
 namespace {
@@ -40,6 +41,7 @@ void Supervisor::NoteSnapshot(const std::string& note) {
 void Supervisor::EnterRestoring() {
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
+  restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
@@ -47,6 +49,10 @@ void Supervisor::EnterRestoring() {
 
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
+  SetBoardText(status_.snapshot_key, parts_.snapshots->key());
+  if (!restored && tree_is_to_end_) {
+    return EndOfCreate("its restore failed: " + restored.error().message());
+  }
   if (!restored) {
     parts_.log.Info("snapshot.cold", {{"message", restored.error().message()}});
     NoteSnapshot("cold start: " + restored.error().message());
@@ -74,6 +80,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
   parts_.snapshots->RestoreFailed(why);
+  if (tree_is_to_end_) return EndOfCreate("what was restored did not serve: " + why);
   NoteSnapshot("cold start: the restored server did not serve: " + why);
   SetBoardText(status_.origin, kCold);
   Retire(std::move(port_wait_));
@@ -114,7 +121,19 @@ void Supervisor::OnReady() {
 void Supervisor::EnterCheckpointing() {
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
-  parts_.keeper->Leave([this] { OnKeeperLeft(); });
+  WarmUp(options_.snapshots.warmup);
+}
+
+// One request after the other; what they are answered is the server's own business.
+void Supervisor::WarmUp(uint32_t left) {
+  if (status_.phase != Phase::kCheckpointing) return;
+  if (left == 0 || !parts_.gateway) return parts_.keeper->Leave([this] { OnKeeperLeft(); });
+  const std::string path = options_.health_path.empty() ? "/" : options_.health_path;
+  parts_.gateway->Start();
+  parts_.gateway->Probe(probe_address_, ServerPort(), path, options_.startup_timeout,
+                        [this, alive = alive_, left](const ProbeResult&) {
+                          if (*alive) WarmUp(left - 1);
+                        });
 }
 
 // From here on the tree holds nothing that leads to us but its standard descriptors.
@@ -122,16 +141,20 @@ void Supervisor::OnKeeperLeft() {
   if (status_.phase != Phase::kCheckpointing) return;
   Snapshots::Tree tree;
   tree.root = parts_.keeper->root();
+  tree.ends = IsCreating();
   if (tree.root == 0) return;  // it has ended; what follows from that is on its way
   tree.workload = parts_.keeper->workload();
   tree.listening = BoardText(status_.listening);
-  tree.cold = Milliseconds(SinceStart() - status_.total_ms[static_cast<size_t>(Phase::kRestoring)]);
+  cold_ = Milliseconds(SinceStart() - status_.total_ms[static_cast<size_t>(Phase::kRestoring)]);
+  tree.cold = cold_;
   tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
     dump_began_ = parts_.clock.Now();
+    tree_is_to_end_ = IsCreating();
     parts_.snapshots->Proceed();
   };
+  events.on_published = [this](const Result<void>& published) { OnPublished(published); };
   events.on_resumed = [this](const Result<void>& dumped) { OnDumped(dumped); };
   parts_.snapshots->Dump(tree, std::move(events));
 }
@@ -143,8 +166,54 @@ void Supervisor::OnDumped(const Result<void>& dumped) {
   if (!dumped) {
     parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
     NoteSnapshot("no snapshot: " + dumped.error().message());
+    if (IsCreating()) return EndOfCreate(dumped.error().message());
   }
-  RunLateHooks();
+  // Otherwise the tree has ended, and comes back once the snapshot can be found.
+  if (!IsCreating()) RunLateHooks();
+}
+
+void Supervisor::OnPublished(const Result<void>& published) {
+  if (!published) {
+    parts_.log.Warn("snapshot.failed", {{"message", published.error().message()}});
+    NoteSnapshot("no snapshot: " + published.error().message());
+    if (IsCreating()) EndOfCreate(published.error().message());
+    return;
+  }
+  NoteSnapshot("taken in this container");
+  if (status_.phase == Phase::kCheckpointing && IsCreating()) Fire(Trigger::kTrialDue);
+}
+
+// What serves now: a restored tree's time decides what its snapshot is worth.
+void Supervisor::NoteServed() {
+  if (!IsRestored()) {
+    if (IsCreating())
+      EndOfCreate("there is no snapshot: " + std::string(BoardText(status_.snapshot_note)));
+    return;
+  }
+  // Without a trial all of the agent's start belongs to it.
+  const Milliseconds ready =
+      tree_is_to_end_
+          ? std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - restore_began_)
+          : Milliseconds(SinceStart());
+  parts_.snapshots->RestoreServed(ready);
+  if (!IsCreating()) return;
+  const bool is_worth_it =
+      static_cast<double>(ready.count()) < snapshot::kWorth * static_cast<double>(cold_.count());
+  EndOfCreate(is_worth_it ? ""
+                          : Concat("its restore takes ", ready.count(), " ms, a cold start ",
+                                   cold_.count(), " ms: not worth it"));
+}
+
+// --snapshot create: the end of the container, 0 if there is a snapshot that is worth restoring.
+void Supervisor::EndOfCreate(const std::string& problem) {
+  if (problem.empty()) {
+    StopBecause("modal-agent",
+                Concat("the snapshot ", parts_.snapshots->key(), " is made and tried"), 0);
+  } else {
+    parts_.log.Error("snapshot.create_failed", {{"message", problem}});
+    StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
+  }
+  Fire(Trigger::kTerminate);
 }
 
 void Supervisor::RunLateHooks() {

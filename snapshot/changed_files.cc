@@ -80,7 +80,7 @@ class Scan {
     }
     // Before it is opened: what is mounted there may be a server that does not answer.
     if (Look(folder, name, facts, Sync::kLocal) != 0 || IsMountedIn(facts, above)) return;
-    const bool is_changed = facts.ctime_ns >= since_ns_;
+    const bool is_changed = facts.ctime_ns >= since_ns_ && MayBeOurs(folder, name, facts);
     const bool is_folder = S_ISDIR(facts.mode);
     if (!is_folder && !(is_changed && (S_ISREG(facts.mode) || S_ISLNK(facts.mode)))) return;
     if (!path_.empty()) path_ += '/';
@@ -101,6 +101,14 @@ class Scan {
     }
     // `facts` are from before it was opened: of what was mounted since everything is elsewhere.
     ReadFolder(inner.get(), facts, listing, depth + 1);
+  }
+
+  // What the start's user may not write it has not written: the container's runtime has, and will
+  // have in the next one.
+  static bool MayBeOurs(int folder, const char* name, const FileFacts& facts) {
+    if (facts.uid == ::geteuid()) return true;
+    if (S_ISLNK(facts.mode)) return ::geteuid() == 0;
+    return ::faccessat(folder, name, W_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0;
   }
 
   const int root_;

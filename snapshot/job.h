@@ -31,6 +31,7 @@ struct Job {
   std::string explicit_key;
   FingerprintSpec fingerprint;
   bool raise_pids = false;  // nothing to restore: see that the workload gets pids from 1000 on
+  bool only_key = false;    // restore nothing, say only what the key is
 
   // kDump and kCreate: what the restore job has found, and the tree as it stands.
   std::string key;

@@ -255,17 +255,22 @@ class PutBack {
     return {};
   }
 
-  // Owner before mode: a change of owner takes set-user-ID away.
+  // Owner before mode: a change of owner takes set-user-ID away. What is as it should be already
+  // need not be ours to change (a /tmp that all users share).
   static Result<void> SetAttributes(int fd, const TarMember& member) {
-    if (::fchown(fd, member.uid, member.gid) != 0) {
-      const int code = errno;
-      FileFacts facts;
-      const bool is_right =
-          Look(fd, "", facts) == 0 && facts.uid == member.uid && facts.gid == member.gid;
-      if (!is_right) return Error::FromErrno("set owner", code);
+    FileFacts facts;
+    if (const int code = Look(fd, "", facts)) return Error::FromErrno("look", code);
+    const bool has_owner = facts.uid == member.uid && facts.gid == member.gid;
+    if (::fchown(fd, member.uid, member.gid) != 0 && !has_owner) {
+      return Error::FromErrno("set owner", errno);
     }
-    if (::fchmod(fd, member.mode & 07777) != 0) return Error::FromErrno("set mode", errno);
-    if (::futimens(fd, Times(member.mtime_ns).data()) != 0) {
+    const bool has_mode = (facts.mode & 07777) == (member.mode & 07777);
+    if (::fchmod(fd, member.mode & 07777) != 0 && !has_mode) {
+      return Error::FromErrno("set mode", errno);
+    }
+    // The time of a shared folder is everybody's doing.
+    const bool is_anothers = S_ISDIR(facts.mode) && facts.uid != ::geteuid();
+    if (::futimens(fd, Times(member.mtime_ns).data()) != 0 && !is_anothers) {
       return Error::FromErrno("set time", errno);
     }
     return {};

@@ -121,6 +121,16 @@ class Session:
             file.write(f'FROM scratch\nCOPY {name} /{name}\nENTRYPOINT ["/{name}", "init"]\n')
         return self.build(name, context)
 
+    def static_image(self, name, source, agent):
+        """A C++ server, compiled here and static, below the agent on an otherwise empty root."""
+        context = os.path.join(self.folder.name, name)
+        os.makedirs(context)
+        run(["c++", "-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread",
+             f"-o{os.path.join(context, 'server')}", source])
+        with open(os.path.join(context, "Containerfile"), "w", encoding="utf-8") as file:
+            file.write(f'FROM {agent}\nCOPY server /server\nENTRYPOINT ["/modal-agent"]\n')
+        return self.build(name, context)
+
     def start(self, image, *command, options=("--network=none",)):
         name = f"modal-agent-test-{self.id}-{len(self.started) + 1}"
         self.started.append(Container(self, name, image, command, options))

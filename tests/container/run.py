@@ -21,18 +21,20 @@ import time
 
 sys.dont_write_bytecode = True  # the tree stays as it is
 
+import stacks  # noqa: F401 (its trials are among those below)
 from containers import PATIENCE, TREE, Failure, Session, check, processes_in, run
+from trials import TRIALS, trial
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXAMPLES = os.path.join(TREE, "packaging", "examples")
-TRIALS = []
-
-
-def trial(name, core=False):
-    def register(function):
-        TRIALS.append((name, core, function))
-        return function
-    return register
+# Each stack of tests/container/stacks is built on one base.
+STACK_PACKAGES = {
+    "python": ["python3", "python3-fastapi", "python3-uvicorn", "python3-uvloop", "python3-flask", "gunicorn",
+               "python3-django", "python3-pandas", "python3-sklearn"],
+    "node": ["nodejs", "node-express"],
+    "php": ["php8.2-fpm", "php-apcu", "nginx-light"],
+    "java": ["openjdk-17-jdk-headless"],
+}
 
 
 class Images:
@@ -67,6 +69,17 @@ class Images:
 
     def counter(self):
         return self._once("counter", lambda: self.session.program_image("counter", os.path.join(HERE, "counter.c")))
+
+    def stack(self, folder):
+        return self._once(f"stack-{folder}", lambda: self._stack(folder))
+
+    def _stack(self, folder):
+        sources = os.path.join(HERE, "stacks", folder)
+        if folder not in STACK_PACKAGES:
+            return self.session.static_image(folder, os.path.join(sources, "server.cc"), self.agent())
+        return self.session.build(f"stack-{folder}", sources,
+                                  arguments={"AGENT": self.agent(),
+                                             "BASE": self.session.base_image(*STACK_PACKAGES[folder])})
 
     def criu(self):
         """The folder of the CRIU bundle, which stays in build/ for the next run."""

@@ -306,6 +306,41 @@ TEST_CASE("owners arrive too, where that is permitted") {
   }
 }
 
+TEST_CASE("a user carries what is theirs, and needs not own the folders that it lies in") {
+  if (!process::testing::IsRoot()) return;
+  constexpr uid_t kUser = 1234;
+  const Root root;
+  const FileTree fresh;
+  for (const FileTree* tree : {&root.tree, &fresh}) {
+    tree->Folder("tmp");
+    REQUIRE(::chmod(tree->At("tmp").c_str(), 01777) == 0);
+    REQUIRE(::chmod(tree->path().c_str(), 0755) == 0);
+  }
+  // As the container's runtime writes some.
+  root.tree.File("etc/hostname", "one");
+  root.tree.File("etc/secret", "s", 1'600'000'000, 0600);
+  root.tree.Link("etc/mtab", "/proc/mounts");
+  fresh.File("etc/hostname", "another");
+  const FileTree place;
+  const UniqueFd archive = Archive(place);
+  const std::string seen = InAnotherProcess([&]() -> std::string {
+    if (::setresgid(kUser, kUser, kUser) != 0 || ::setresuid(kUser, kUser, kUser) != 0) return "?";
+    root.tree.File("tmp/mine", "x");
+    const Result<ChangedFiles> changed = ScanChangedFiles(root.spec);
+    if (!changed) return changed.error().message();
+    auto done = CarryFiles(root.spec, *changed, archive.get(), kMaxCarried);
+    MODAL_CHECK(::lseek(archive.get(), 0, SEEK_SET) == 0);
+    if (done) done = PutBackFiles(fresh.path(), archive.get());
+    return MessageOf(done);
+  });
+  CHECK(seen == "");
+  CHECK(fresh.Read("tmp/mine") == "x");
+  CHECK(fresh.Stat("tmp/mine").st_uid == kUser);
+  CHECK(fresh.Stat("tmp").st_uid == 0);
+  CHECK(fresh.Read("etc/hostname") == "another");
+  CHECK(::access(fresh.At("etc/mtab").c_str(), F_OK) != 0);
+}
+
 TEST_CASE("what vanishes between search and carrying is passed over") {
   const Root root;
   const FileTree place;

@@ -1,0 +1,181 @@
+"""Trials of snapshots with the stacks that people run: a server is started cold in one container, which publishes a
+snapshot, and restored in a second, fresh one, with what it had in its memory.
+
+Each stack answers GET / with JSON: a token that is random at every cold start, a counter of the requests so far, the
+pid, and an answer that can be told right from wrong. The warm-up before the dump is the first to count.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from containers import Failure, check, processes_in
+from trials import trial
+
+WARMUP = 3
+# Enough to meet each of two workers.
+REQUESTS = 12
+
+RIGHTS = ["--cap-add=CHECKPOINT_RESTORE", "--cap-add=SETPCAP", "--security-opt=seccomp=unconfined"]
+USERS = [("as root", []), ("as uid 1000", ["--user=1000:1000"])]
+
+# A request from inside; every image but the static one has a shell that can make it.
+ASK = ["bash", "-c", r"exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET / HTTP/1.0\r\nHost: stack\r\n\r\n' >&3; cat <&3"]
+
+
+@dataclass
+class Stack:
+    name: str
+    folder: str  # of its sources, and of its image
+    command: list
+    answer: object = 42
+    expected: dict = field(default_factory=dict)  # what else is in the JSON
+    options: list = field(default_factory=list)  # of the agent
+    processes: int = 1  # that answer, each with a state of its own
+    ask: list = field(default_factory=lambda: ASK)
+    ended: str | None = "ended in order"  # a line of its own
+    status: int = 0
+    core: bool = False
+
+
+STACKS = [
+    Stack("Python's http.server", "python", ["python3", "plain.py"], core=True),
+    Stack("FastAPI with uvicorn on asyncio", "python",
+          ["python3", "-m", "uvicorn", "--host=0.0.0.0", "--port=8000", "--loop=asyncio", "fastapi_app:app"], answer=285,
+          expected={"loop": "asyncio.unix_events"}),
+    Stack("FastAPI with uvicorn on uvloop", "python",
+          ["python3", "-m", "uvicorn", "--host=0.0.0.0", "--port=8000", "--loop=uvloop", "fastapi_app:app"], answer=285,
+          expected={"loop": "uvloop"}),
+    Stack("FastAPI with uvicorn in two processes", "python",
+          ["python3", "-m", "uvicorn", "--host=0.0.0.0", "--port=8000", "--workers=2", "fastapi_app:app"], answer=285, processes=2),
+    Stack("Flask with gunicorn in two workers", "python",
+          ["gunicorn", "--bind=0.0.0.0:8000", "--workers=2", "flask_app:app"], processes=2,
+          ended="Shutting down: Master"),
+    Stack("Django with gunicorn in two workers", "python",
+          ["gunicorn", "--bind=0.0.0.0:8000", "--workers=2", "django_app:application"], processes=2,
+          ended="Shutting down: Master"),
+    Stack("FastAPI with pandas and scikit-learn", "python",
+          ["python3", "-m", "uvicorn", "--host=0.0.0.0", "--port=8000", "model_app:app"], answer=31.0,
+          expected={"mean": [1498.0, 1501.0]}),
+    Stack("a Python process with a heap of 1 GiB", "python", ["python3", "plain.py", "1024"], answer="whole"),
+    Stack("node", "node", ["node", "plain.js"]),
+    Stack("node with express", "node", ["node", "express.js"]),
+    Stack("a JVM", "java", ["java", "Server"], status=143),
+    Stack("php-fpm behind nginx", "php", ["nginx", "-c", "/app/nginx.conf", "-e", "stderr"],
+          options=["--on-enter=php-fpm8.2 --fpm-config /app/php-fpm.conf"], ended=None),
+    Stack("a static server on an empty root", "static", ["/server"], ask=["/server", "ask"]),
+]
+
+
+class States:
+    """Who has answered, and how often they say that they were asked."""
+
+    def __init__(self):
+        self.first = {}  # by token: the first answer's count
+        self.pids = {}
+
+    def add(self, seen):
+        self.first.setdefault(seen["token"], seen["count"])
+        self.pids.setdefault(seen["token"], seen["pid"])
+
+
+def ask(container, stack):
+    answer = container.execute(*stack.ask).stdout
+    try:
+        seen = json.loads(answer[answer.index("{"):])
+    except ValueError as error:
+        raise Failure(f"the server says: {answer}") from error
+    check(seen["answer"] == stack.answer, f"the answer is {seen['answer']} instead of {stack.answer}")
+    for key, value in stack.expected.items():
+        check(seen[key] == value, f"{key} is {seen[key]} instead of {value}")
+    return seen
+
+
+def states_of(container, stack):
+    states = States()
+    for _ in range(REQUESTS if stack.processes > 1 else 2):
+        states.add(ask(container, stack))
+    return states
+
+
+def status_of(container):
+    return json.loads(container.execute("/modal-agent", "status", "--json").stdout)
+
+
+def expect_origin(container, origin):
+    seen = status_of(container)["snapshot"]
+    check(seen["origin"] == origin, f"status says {seen}")
+
+
+def stop_in_order(container, stack):
+    namespace = container.process_namespace()
+    container.stop()
+    container.expect_exit(stack.status)
+    check(stack.ended is None or container.has_line(stack.ended), f"no line like '{stack.ended}'")
+    left = processes_in(namespace)
+    check(not left, f"processes left behind: {left}")
+
+
+def volume(session):
+    """A folder for snapshots, which belongs to the container's user."""
+    folder = os.path.join(session.folder.name, f"snapshots-{len(session.started)}")
+    os.makedirs(folder)
+    os.chmod(session.folder.name, 0o755)
+    return f"--volume={folder}:/snapshots:U"
+
+
+def start(session, images, stack, options):
+    return session.start(images.stack(stack.folder), f"--snapshot-warmup={WARMUP}", "--snapshot-dir=/snapshots",
+                         *(["--workdir=/app"] if stack.folder != "static" else []), *stack.options, "--", *stack.command,
+                         options=["--network=none", f"--volume={images.criu()}:/opt/modal-agent/criu:ro", *options])
+
+
+def carried_over(session, images, stack, options):
+    options = [*RIGHTS, volume(session), *options]
+    with start(session, images, stack, options) as container:
+        container.wait_ready()
+        expect_origin(container, "cold")
+        container.wait_for_event("snapshot.done")
+        before = states_of(container, stack)
+        stop_in_order(container, stack)
+
+    with start(session, images, stack, options) as container:
+        container.wait_ready()
+        expect_origin(container, "restore")
+        after = states_of(container, stack)
+        # Not one that was started anew.
+        known = {**before.first, **after.first}
+        check(len(known) <= stack.processes, f"{len(known)} of {stack.processes} have answered: {known}")
+        for token, count in after.first.items():
+            if token in before.first:
+                check(after.pids[token] == before.pids[token], f"its pid is {after.pids[token]}")
+                # Both went on from the dump, each on its own.
+                check(count == before.first[token], f"the counter is {count} instead of {before.first[token]}")
+        check(sum(after.first.values()) > WARMUP, f"the warm-up is forgotten: {after.first}")
+        stop_in_order(container, stack)
+
+
+def register(stack, who, options, core):
+    @trial(f"a snapshot carries {stack.name} to a fresh container, {who}", core=core)
+    def runs(session, images):
+        carried_over(session, images, stack, options)
+
+
+for one in STACKS:
+    for user, its_options in USERS:
+        register(one, user, its_options, core=one.core and not its_options)
+
+
+@trial("without the rights that a snapshot needs a server starts cold, and one line says what is missing")
+def no_rights(session, images):
+    stack = STACKS[0]
+    options = [volume(session), "--cap-drop=all", "--user=1000:1000"]
+    for _ in range(2):
+        with start(session, images, stack, options) as container:
+            container.wait_ready()
+            expect_origin(container, "cold")
+            ask(container, stack)
+            said = [line for line in container.events() if line["event"].startswith("snapshot.")]
+            check(len(said) == 1, f"it says {said}")
+            check("CAP_CHECKPOINT_RESTORE" in said[0]["message"], f"it says {said}")
+            stop_in_order(container, stack)

@@ -25,6 +25,8 @@ constexpr Milliseconds kControlDelay{2};
 // A reader of the log that is alive gets the last words within this; a dead one delays nothing
 // more.
 constexpr int kLastWordsMs = 200;
+// For what the workload has said last: with snapshots it may have to come through us.
+constexpr int kLastOutputMs = 2000;
 
 // Our own binary, of which the helpers are personalities. The launcher knows what to do without
 // /proc.
@@ -118,7 +120,7 @@ int Agent::Run() {
     CollectChildren();  // orphans that were there before us
     loop_.Run();
   }
-  if (output_) output_->Flush();
+  if (output_) output_->FlushFor(kLastOutputMs);
   sink_.FlushFor(kLastWordsMs);
   return exit_code_;
 }

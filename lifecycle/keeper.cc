@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/status_board.h"
@@ -77,6 +78,7 @@ class Keeper {
   std::list<Child> children_;
   std::vector<pid_t> hooks_;  // their groups
   std::optional<ExitStatus> main_status_;
+  KeeperReply main_exit_{};
   bool left_daemons_ = false;
 };
 
@@ -161,6 +163,7 @@ void Keeper::OnExit(std::list<Child>::iterator child, ExitStatus status) {
   reply.status_signal = status.signal;
   if (child->is_main) {
     main_status_ = status;
+    main_exit_ = reply;
   } else {
     Reply(reply);
   }
@@ -194,7 +197,7 @@ void Keeper::EndIfOver() {
   if (main_status_) {
     if (!main_status_->ok()) EndLike(*main_status_);
     if (HasDaemons()) {
-      left_daemons_ = true;
+      if (!std::exchange(left_daemons_, true)) Reply(main_exit_);
       return;
     }
     EndLike(left_daemons_ ? reaper_.last_orphan() : *main_status_);

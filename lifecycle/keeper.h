@@ -8,7 +8,8 @@
 //
 //   the workload failed, or was ended by a signal   the keeper ends in the same way, at once
 //   the workload ended with 0                       likewise, or, if it left daemons behind, once
-//                                                   these are gone, as the last of them did
+//                                                   these are gone, as the last of them did; who
+//                                                   still has its channel is told at once
 //   it never had a workload (a hook's server)       it ends as the last child did, after kLeave
 //
 // It runs as the workload's user, with the workload's capabilities and limits, and ignores every

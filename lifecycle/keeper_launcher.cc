@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -29,11 +30,11 @@ Result<bool> Send(pid_t target, int signal) {
   return Error::FromErrno(Concat("send ", SignalName(signal), " to ", target), errno);
 }
 
-// Who is given none starts where we are; the keeper is elsewhere.
+// Who is given none starts where we are, and to that a relative one is; the keeper is elsewhere.
 std::string WorkdirOf(const process::LaunchSpec& spec) {
-  if (!spec.workdir.empty()) return spec.workdir;
   std::error_code ignored;
-  return std::filesystem::current_path(ignored).string();
+  const std::filesystem::path here = std::filesystem::current_path(ignored);
+  return spec.workdir.empty() ? here.string() : (here / spec.workdir).string();
 }
 
 }  // namespace
@@ -111,7 +112,10 @@ Result<std::unique_ptr<process::Process>> KeeperLauncher::Launch(const process::
   if (answer->pid <= 1 || (child && child->parent != keeper_->pid())) {
     return AgentError("it named a process that is none of its children");
   }
-  if (is_main) main_pid_ = answer->pid;
+  if (is_main) {
+    main_id_ = id;
+    main_pid_ = answer->pid;
+  }
   return std::unique_ptr<process::Process>(
       new KeptProcess(*this, id, answer->pid, std::move(on_exit)));
 }
@@ -171,37 +175,41 @@ Result<KeeperReply> KeeperLauncher::AwaitAnswer(uint32_t id) {
     const int ready = left > 0 ? ::poll(&readable, 1, static_cast<int>(left)) : 0;
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) return AgentError(Concat("no answer within ", kPatience.count(), " ms"));
-    const std::optional<KeeperReply> reply = TakeReply();
-    if (!reply) return AgentError("it has ended");
-    if (reply->id == id && reply->kind != KeeperReply::Kind::kExited) return *reply;
-    if (reply->kind != KeeperReply::Kind::kExited) continue;  // the answer to one that gave up
-    early_.push_back(*reply);
+    KeeperReply reply{};
+    const Taken taken = TakeReply(reply);
+    if (taken == Taken::kNothing) continue;
+    if (taken == Taken::kEnd) return AgentError("it has ended");
+    if (reply.id == id && reply.kind != KeeperReply::Kind::kExited) return reply;
+    if (reply.kind != KeeperReply::Kind::kExited) continue;  // the answer to one that gave up
+    early_.push_back(reply);
     early_turn_ = clock_.After(Milliseconds(0), [this] {
       for (const KeeperReply& exited : std::exchange(early_, {})) OnExited(exited);
     });
   }
 }
 
-// Nothing at the end of the channel. Whatever is not exactly one reply in size is none.
-std::optional<KeeperReply> KeeperLauncher::TakeReply() {
-  KeeperReply reply{};
+// Whatever is not exactly one reply in size is the end.
+KeeperLauncher::Taken KeeperLauncher::TakeReply(KeeperReply& reply) {
   ssize_t got = 0;
   do {
     got = ::recv(channel_.get(), &reply, sizeof reply, MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
-  if (got != static_cast<ssize_t>(sizeof reply)) return std::nullopt;
-  return reply;
+  if (got < 0 && errno == EAGAIN) return Taken::kNothing;
+  return got == static_cast<ssize_t>(sizeof reply) ? Taken::kReply : Taken::kEnd;
 }
 
+// A launch in the same turn of the loop may have taken what was there.
 void KeeperLauncher::OnReadable() {
-  const std::optional<KeeperReply> reply = TakeReply();
-  if (!reply) return ChannelClosed();
-  if (reply->kind == KeeperReply::Kind::kExited) OnExited(*reply);
+  KeeperReply reply{};
+  const Taken taken = TakeReply(reply);
+  if (taken == Taken::kEnd) return ChannelClosed();
+  if (taken == Taken::kReply && reply.kind == KeeperReply::Kind::kExited) OnExited(reply);
 }
 
 void KeeperLauncher::OnExited(const KeeperReply& reply) {
   const auto child = children_.find(reply.id);
   if (child == children_.end()) return;
+  if (reply.id == main_id_) main_pid_ = 0;
   ExitStatus status;
   status.code = reply.status_code;
   status.signal = reply.status_signal;
@@ -212,35 +220,65 @@ void KeeperLauncher::OnExited(const KeeperReply& reply) {
 void KeeperLauncher::ChannelClosed() {
   poller_.reset();
   channel_.Reset();
-  if (const std::function<void()> on_left = std::exchange(on_left_, nullptr)) on_left();
+  Left({});
 }
 
-void KeeperLauncher::Leave(std::function<void()> on_left) {
-  MODAL_CHECK(channel_);
+void KeeperLauncher::Left(const Result<void>& left) {
+  left_turn_.reset();
+  if (const OnLeft on_left = std::exchange(on_left_, nullptr)) on_left(left);
+}
+
+void KeeperLauncher::Leave(OnLeft on_left) {
   on_left_ = std::move(on_left);
+  if (!channel_) {
+    if (keeper_) left_turn_ = clock_.After(Milliseconds(0), [this] { Left({}); });
+    return;
+  }
   KeeperRequest request{};
   request.kind = KeeperRequest::Kind::kLeave;
   // If it does not go out, the end of our writing says the same.
   if (!SendRequest(channel_.get(), request, {})) ::shutdown(channel_.get(), SHUT_WR);
+  left_turn_ = clock_.After(kPatience, [this] {
+    Left(AgentError(Concat("it does not leave within ", kPatience.count(), " ms")));
+  });
 }
 
-void KeeperLauncher::Close() {
-  on_left_ = nullptr;
-  early_.clear();
-  early_turn_.reset();
-  poller_.reset();
-  channel_.Reset();
+bool KeeperLauncher::HoldsAnybody() const {
+  if (!keeper_) return false;
+  const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
+  if (!all) return true;  // nobody can tell
+  return std::any_of(all->begin(), all->end(), [this](const process::ProcessInfo& process) {
+    return process.parent == keeper_->pid() && process.state != 'Z';
+  });
 }
 
+// What it has said before its end still counts. Whoever is told may launch again, and gets another
+// keeper: all of this one's is cleared away first.
 void KeeperLauncher::OnKeeperExit(ExitStatus status) {
   log_.Debug("keeper.exit", {{"pid", keeper_->pid()}, {"status", status.ToString()}});
+  std::vector<KeeperReply> last_words = std::exchange(early_, {});
+  KeeperReply reply{};
+  while (channel_ && TakeReply(reply) == Taken::kReply) {
+    if (reply.kind == KeeperReply::Kind::kExited) last_words.push_back(reply);
+  }
   keeper_.reset();
   poller_.reset();
   channel_.Reset();
-  main_pid_ = 0;
-  early_.clear();
   early_turn_.reset();
-  while (!children_.empty()) children_.begin()->second->Exited(status);
+  left_turn_.reset();
+  on_left_ = nullptr;
+  main_pid_ = 0;
+  std::vector<uint32_t> untold;
+  for (const auto& [id, child] : children_) untold.push_back(id);
+  for (const KeeperReply& word : last_words) OnExited(word);
+  bool anybody = false;
+  for (const uint32_t id : untold) {
+    const auto child = children_.find(id);
+    if (child == children_.end()) continue;
+    anybody = true;
+    child->second->Exited(status);
+  }
+  if (!anybody) end_ = status;
 }
 
 }  // namespace modal::lifecycle

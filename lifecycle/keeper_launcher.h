@@ -3,14 +3,18 @@
 // The keeper is started with the first of them, as the user and with the rights of that one; later
 // ones get the same. To those who launch, it looks as if they had no keeper: the exit of a hook
 // comes from the keeper's word, that of the workload from the keeper's own end, and a keeper that
-// is gone ends them all. `Launch()` waits for the keeper's answer, up to kPatience: it runs as the
-// workload's user, and might be stopped by it.
+// is gone ends them all. A workload that has ended with 0 and left daemons behind is told to have
+// ended, and the keeper stays for the daemons. `Launch()` waits for the keeper's answer, up to
+// kPatience: it runs as the workload's user, and might be stopped by it.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/clock.h"
@@ -35,12 +39,16 @@ class TreeKeeper {
   virtual pid_t root() const = 0;
   // The server's own process; 0: it was not started here.
   virtual pid_t workload() const = 0;
-  // Ends the channel: nothing can be launched any more. `on_left` runs from the loop once the
-  // keeper has closed its end, too.
-  virtual void Leave(std::function<void()> on_left) = 0;
-  // The same without waiting: nobody is told of a hook's end any more. For a stop: a keeper that
-  // has nothing left to keep ends by itself.
-  virtual void Close() = 0;
+  // Whether anything that was started below it still runs.
+  virtual bool HoldsAnybody() const = 0;
+  // Ends the channel: nothing can be launched any more. `on_left` (may be empty) runs from the loop
+  // once the keeper has closed its end, too, be that long ago; with an Error if it does not. Never
+  // if the keeper ends.
+  using OnLeft = std::function<void(const Result<void>&)>;
+  virtual void Leave(OnLeft on_left) = 0;
+  // How the keeper has ended, if it stood for nobody then whose end is told: the last of what a
+  // hook or the workload had left behind. Tells it once.
+  virtual std::optional<ExitStatus> TakeEnd() = 0;
 };
 
 class KeeperLauncher : public TreeKeeper {
@@ -57,8 +65,9 @@ class KeeperLauncher : public TreeKeeper {
   process::Launcher& for_workload() override { return workload_; }
   pid_t root() const override { return keeper_ ? keeper_->pid() : 0; }
   pid_t workload() const override { return main_pid_; }
-  void Leave(std::function<void()> on_left) override;
-  void Close() override;
+  bool HoldsAnybody() const override;
+  void Leave(OnLeft on_left) override;
+  std::optional<ExitStatus> TakeEnd() override { return std::exchange(end_, std::nullopt); }
 
  private:
   // One of the two faces above.
@@ -84,11 +93,13 @@ class KeeperLauncher : public TreeKeeper {
   Result<void> StartKeeper(const process::LaunchSpec& spec);
   Result<void> Ask(const process::LaunchSpec& spec, uint32_t id, bool is_main);
   Result<KeeperReply> AwaitAnswer(uint32_t id);
-  std::optional<KeeperReply> TakeReply();
+  enum class Taken { kReply, kNothing, kEnd };
+  Taken TakeReply(KeeperReply& reply);
   void OnReadable();
   void OnExited(const KeeperReply& reply);
   void OnKeeperExit(ExitStatus status);
   void ChannelClosed();
+  void Left(const Result<void>& left);
 
   event::Loop& loop_;
   Clock& clock_;
@@ -106,8 +117,11 @@ class KeeperLauncher : public TreeKeeper {
   std::vector<KeeperReply> early_;             // exits that came while an answer was awaited
   std::unique_ptr<Timer> early_turn_;
   uint32_t last_id_ = 0;
+  uint32_t main_id_ = 0;
   pid_t main_pid_ = 0;
-  std::function<void()> on_left_;
+  OnLeft on_left_;
+  std::unique_ptr<Timer> left_turn_;
+  std::optional<ExitStatus> end_;
 };
 
 }  // namespace modal::lifecycle

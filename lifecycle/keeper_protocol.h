@@ -41,7 +41,7 @@ struct KeeperReply {
   enum class Kind : uint32_t {
     kLaunched,  // `pid`
     kFailed,    // `exit_code` and `error`, as of process::Launcher
-    kExited,    // `pid` has ended with `status`; never sent for the workload itself
+    kExited,    // `pid` has ended with `status`; of the workload itself only if it has left daemons
   };
   Kind kind;
   uint32_t id;

@@ -17,6 +17,11 @@ bool BelongsTo(const process::ProcessInfo& process, pid_t session) {
   return process.session == session || process.group == session;
 }
 
+bool BelongsToAny(const process::ProcessInfo& process, const std::vector<pid_t>& sessions) {
+  return std::any_of(sessions.begin(), sessions.end(),
+                     [&process](pid_t session) { return BelongsTo(process, session); });
+}
+
 }  // namespace
 
 RealProcessTree::RealProcessTree(Log& log, process::Reaper& reaper, bool is_process_1)
@@ -98,19 +103,27 @@ size_t RealProcessTree::SignalSessionOnce(pid_t session, int signal) {
   return count;
 }
 
+bool RealProcessTree::SignalGroup(pid_t group, int signal) {
+  if (::kill(-group, signal) == 0) return true;
+  if (errno != ESRCH) {
+    log_.Warn("signal.failed",
+              {{"message", Concat("cannot send ", SignalName(signal), ": ", ::strerror(errno))},
+               {"pid", -group}});
+  }
+  return errno != ESRCH;
+}
+
 void RealProcessTree::SignalOutside(const std::vector<pid_t>& sessions, int signal) {
-  const auto is_inside = [&sessions](pid_t session) {
-    return std::find(sessions.begin(), sessions.end(), session) != sessions.end();
-  };
   Result<std::vector<process::ProcessInfo>> members = Members(Scope::kDescendants);
   if (!members) {
     for (const pid_t session : started_sessions_) {
-      if (!is_inside(session)) Send(-session, signal);
+      const bool is_inside = std::find(sessions.begin(), sessions.end(), session) != sessions.end();
+      if (!is_inside) Send(-session, signal);
     }
     return;
   }
   for (const process::ProcessInfo& process : *members) {
-    if (!is_inside(process.session)) Send(process, signal);
+    if (!BelongsToAny(process, sessions)) Send(process, signal);
   }
 }
 
@@ -121,9 +134,8 @@ bool RealProcessTree::AnythingLeft() {
 bool RealProcessTree::AnythingLeftOutside(const std::vector<pid_t>& sessions) {
   Result<std::vector<process::ProcessInfo>> members = Members(Scope::kDescendants);
   if (!members) return AnythingLeft();
-  return std::any_of(members->begin(), members->end(), [&sessions](const auto& process) {
-    return std::find(sessions.begin(), sessions.end(), process.session) == sessions.end();
-  });
+  return std::any_of(members->begin(), members->end(),
+                     [&sessions](const auto& process) { return !BelongsToAny(process, sessions); });
 }
 
 bool RealProcessTree::CanTellApart() { return process::ListProcesses().ok(); }

@@ -30,12 +30,16 @@ class ProcessTree {
   // Sends `signal` to every process of one session (or group, on a terminal) that was not sent it
   // before (by this, or SignalAll()). Returns how many there were.
   virtual size_t SignalSessionOnce(pid_t session, int signal) = 0;
-  // Sends `signal` to every descendant of ours outside of these sessions, helpers excepted.
+  // kill(2) on one group; false: there is nobody in it.
+  virtual bool SignalGroup(pid_t group, int signal) = 0;
+  // Sends `signal` to every descendant of ours outside of these sessions (or groups: below a keeper
+  // a hook has only that), helpers excepted.
   virtual void SignalOutside(const std::vector<pid_t>& sessions, int signal) = 0;
   // Whether any child beside the helpers is left, zombies included: process 1 and a subreaper
   // inherit every orphan, so no child means that nothing at all is left.
   virtual bool AnythingLeft() = 0;
-  // Whether any descendant of ours that runs is left outside of these sessions, helpers excepted.
+  // Whether any descendant of ours that runs is left outside of these sessions (or groups), helpers
+  // excepted.
   // Without /proc as AnythingLeft().
   virtual bool AnythingLeftOutside(const std::vector<pid_t>& sessions) = 0;
   // False without /proc: then nobody can say whether what is left is more than the helpers, and
@@ -57,6 +61,7 @@ class RealProcessTree : public ProcessTree {
   size_t SignalAll(int signal) override;
   void KillAll() override;
   size_t SignalSessionOnce(pid_t session, int signal) override;
+  bool SignalGroup(pid_t group, int signal) override;
   void SignalOutside(const std::vector<pid_t>& sessions, int signal) override;
   bool AnythingLeft() override;
   bool AnythingLeftOutside(const std::vector<pid_t>& sessions) override;

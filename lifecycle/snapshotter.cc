@@ -23,6 +23,9 @@ namespace {
 using snapshot::WorkerReport;
 using snapshot::WorkerRequest;
 
+constexpr const char* kCriu = "criu";
+constexpr const char* kWorker = "worker";
+
 struct SocketPair {
   UniqueFd first;
   UniqueFd second;
@@ -121,12 +124,7 @@ Result<void> Snapshotter::StartCriu(int socket) {
   }
   int next = snapshot::kCriuFirstDescriptorFd;
   for (const int fd : standard_) spec.fds.push_back({fd, next++});
-  Result<std::unique_ptr<process::Process>> process =
-      launcher_.Launch(spec, [this](ExitStatus status) { OnHelperExit(criu_, "criu", status); });
-  if (!process) return std::move(process.error()).While("snapshot: criu");
-  criu_.process = *std::move(process);
-  tree_.SpareHelper(criu_.process->pid());
-  return {};
+  return StartHelper(kCriu, spec);
 }
 
 Result<void> Snapshotter::StartWorker(const snapshot::Job& job, int channel, int criu) {
@@ -140,39 +138,61 @@ Result<void> Snapshotter::StartWorker(const snapshot::Job& job, int channel, int
   spec.fds.push_back({sealed->get(), snapshot::kWorkerJobFd});
   spec.fds.push_back({criu, snapshot::kWorkerCriuFd});
   spec.parent_death_signal = SIGKILL;
-  Result<std::unique_ptr<process::Process>> process = launcher_.Launch(
-      spec, [this](ExitStatus status) { OnHelperExit(worker_, "worker", status); });
-  if (!process) return std::move(process.error()).While("snapshot: worker");
-  worker_.process = *std::move(process);
-  tree_.SpareHelper(worker_.process->pid());
+  return StartHelper(kWorker, spec);
+}
+
+Result<void> Snapshotter::StartHelper(const char* name, const process::LaunchSpec& spec) {
+  const auto helper = helpers_.insert(helpers_.end(), {name, nullptr});
+  Result<std::unique_ptr<process::Process>> process =
+      launcher_.Launch(spec, [this, helper](ExitStatus status) { OnHelperExit(helper, status); });
+  if (!process) {
+    helpers_.erase(helper);
+    return std::move(process.error()).While(Concat("snapshot: ", name));
+  }
+  helper->process = *std::move(process);
+  tree_.SpareHelper(helper->process->pid());
   return {};
 }
 
-// A worker that has died says so by the end of its channel.
-void Snapshotter::OnHelperExit(Helper& helper, const char* name, ExitStatus status) {
-  tree_.ForgetHelper(helper.process->pid());
+// A worker that has died says so by the end of its channel, and a CRIU to the worker likewise.
+void Snapshotter::OnHelperExit(Helpers::iterator helper, ExitStatus status) {
+  const pid_t pid = helper->process->pid();
+  tree_.ForgetHelper(pid);
   log_.Debug("snapshot.helper",
-             {{"name", name}, {"pid", helper.process->pid()}, {"status", status.ToString()}});
-  helper.process.reset();
+             {{"name", helper->name}, {"pid", pid}, {"status", status.ToString()}});
+  helpers_.erase(helper);
 }
 
 void Snapshotter::EndHelpers() {
+  is_late_ = false;
   limit_.reset();
   poller_.reset();
   channel_.Reset();
-  for (Helper* helper : {&worker_, &criu_}) {
-    if (helper->process) (void)helper->process->Signal(SIGKILL);
-  }
+  KillHelpers(kWorker);
+  KillHelpers(kCriu);
   RemoveWorkDir();
 }
 
+void Snapshotter::KillHelpers(const char* name) {
+  for (const Helper& helper : helpers_) {
+    if (helper.name == name) (void)helper.process->Signal(SIGKILL);
+  }
+}
+
+// The worker hears of CRIU's end at once, if it hears at all.
 void Snapshotter::OnLimit() {
-  const Milliseconds limit = on_restored_ ? options_.restore_limit : options_.dump_limit;
-  Finish(Error(Concat("not done within ", limit.count(), " ms")));
+  if (is_late_) return Finish(Error(""));
+  is_late_ = true;
+  KillHelpers(kCriu);
+  limit_ = clock_.After(kWorkerGrace, [this] { OnLimit(); });
 }
 
 // Whatever was under way has failed.
 void Snapshotter::Finish(Error error) {
+  if (is_late_) {
+    const Milliseconds limit = on_restored_ ? options_.restore_limit : options_.dump_limit;
+    error = Error(Concat("not done within ", limit.count(), " ms"));
+  }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
   if (dump_.on_resumed) return Resumed(std::move(error));
@@ -229,8 +249,10 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       if (dump_.on_ready) dump_.on_ready();
       return;
     case WorkerReport::Kind::kNothing:
+      if (report.value > 0) has_snapshot_ = true;
       return Finish(Error(std::string(BoardText(report.reason))));
     case WorkerReport::Kind::kRestored:
+      is_late_ = false;
       limit_.reset();
       return Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
                              static_cast<uint64_t>(report.value)});
@@ -280,7 +302,7 @@ void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
   snapshot::Job job = options_.job;
   job.kind = snapshot::JobKind::kRestore;
-  job.raise_pids = true;
+  job.raise_pids = options_.dumps;
   job.only_key = !options_.restores && !has_snapshot_;
   if (Result<void> started = Start(job, options_.restore_limit); !started) {
     // From the loop, as everything else.

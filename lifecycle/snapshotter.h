@@ -9,6 +9,7 @@
 
 #include <array>
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,12 +81,16 @@ class Snapshots {
 
 class Snapshotter : public Snapshots {
  public:
+  // For the worker to note what came of it, when CRIU has hung.
+  static constexpr Milliseconds kWorkerGrace{1000};
+
   struct Options {
     std::string criu;                                 // path of the program
     std::string executable;                           // of the agent's own binary
     bool restores = true;                             // --snapshot auto and restore
     bool dumps = true;                                // --snapshot auto and create
     std::optional<process::Credentials> credentials;  // of the workload: CRIU has the same
+    // At these CRIU is ended, and the worker kWorkerGrace later.
     Milliseconds restore_limit{30'000};
     Milliseconds dump_limit{120'000};
     // The restore job, as far as the configuration tells; dumps use its folder and its inputs.
@@ -107,17 +112,20 @@ class Snapshotter : public Snapshots {
   void Cancel() override;
 
  private:
-  // One of the two processes.
+  // One of the two processes, until it has been reaped.
   struct Helper {
+    const char* name;
     std::unique_ptr<process::Process> process;
   };
+  using Helpers = std::list<Helper>;
 
   Result<void> Start(snapshot::Job job, Milliseconds limit);
   Result<void> MakeWorkDir();
   void RemoveWorkDir();
   Result<void> StartCriu(int socket);
   Result<void> StartWorker(const snapshot::Job& job, int channel, int criu);
-  void OnHelperExit(Helper& helper, const char* name, ExitStatus status);
+  Result<void> StartHelper(const char* name, const process::LaunchSpec& spec);
+  void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
   void OnKey(const snapshot::WorkerReport& report);
@@ -128,6 +136,7 @@ class Snapshotter : public Snapshots {
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
   void EndHelpers();
+  void KillHelpers(const char* name);
 
   event::Loop& loop_;
   Clock& clock_;
@@ -146,8 +155,8 @@ class Snapshotter : public Snapshots {
   UniqueFd work_dir_fd_;
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;
-  Helper worker_;
-  Helper criu_;
+  Helpers helpers_;       // also those of an earlier job that were told to end
+  bool is_late_ = false;  // CRIU was ended at its limit; the worker may still say so in its folder
   std::unique_ptr<Timer> limit_;
 };
 

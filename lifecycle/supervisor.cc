@@ -203,15 +203,18 @@ std::optional<std::string> Supervisor::FindTaken(
 void Supervisor::OnHooksDone(const HookRunner::Outcome& outcome) {
   status_.hooks_run += outcome.run;
   status_.hooks_failed += outcome.failed;
-  NoteHookSessions();
+  NoteSessions(enter_hooks_->sessions());
   if (outcome.failed == 0) return Fire(Trigger::kHooksDone);
   StopBecause("a startup hook", outcome.first_failure, kExitHookFailed);
   Fire(Trigger::kHookFailed);
 }
 
-void Supervisor::NoteHookSessions() {
-  hook_sessions_ = enter_hooks_->sessions();
-  for (const pid_t session : hook_sessions_) parts_.tree.NoteSession(session);
+void Supervisor::NoteSessions(const std::vector<pid_t>& sessions) {
+  for (const pid_t session : sessions) {
+    const auto end = hook_sessions_.end();
+    if (std::find(hook_sessions_.begin(), end, session) == end) hook_sessions_.push_back(session);
+    parts_.tree.NoteSession(session);
+  }
 }
 
 void Supervisor::EnterLaunching() {
@@ -219,6 +222,8 @@ void Supervisor::EnterLaunching() {
   if (!options_.command.empty()) return LaunchWorkload();
   StartStartupTimeout();
   StartGatewaySoon();
+  // What the hooks have left is the server, and when it ends so does its keeper.
+  if (parts_.keeper && parts_.keeper->HoldsAnybody()) parts_.keeper->Leave(nullptr);
   Fire(Trigger::kLaunched);
 }
 
@@ -362,7 +367,7 @@ void Supervisor::OnStartupTimeout() {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
   }
-  if (IsRestored()) return RestoreCameToNothing(why);
+  if (IsRestored() && !status_.startup_done) return RestoreCameToNothing(why);
   parts_.log.Error("startup.timeout", {{"message", why}});
   StopBecause("modal-agent", why, kExitStartupTimeout);
   Fire(Trigger::kStartupTimeout);
@@ -576,7 +581,7 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
-  if (status_.phase == Phase::kCheckpointing && tree_is_to_end_) return;
+  if (IsToEndWithItsDump()) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }
@@ -590,6 +595,7 @@ void Supervisor::WorkloadExited() {
                            {{"message", "COMMAND has returned and left processes that go on"}});
   }
   if (IsToRestart(*workload_status_)) {
+    if (status_.phase == Phase::kCheckpointing) parts_.snapshots->Cancel();
     ++status_.restarts;
     return Fire(Trigger::kRestart);
   }
@@ -600,6 +606,7 @@ void Supervisor::WorkloadExited() {
 
 bool Supervisor::IsToRestart(ExitStatus status) const {
   if (options_.restart != Restart::kOnFailure || status.ok()) return false;
+  if (options_.command.empty()) return false;  // a hook has started it, and would have to again
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
   return seat_() == Seat::kNone ||
          (status.signal != SIGINT && status.signal != SIGQUIT && status.signal != SIGHUP);
@@ -614,16 +621,21 @@ bool Supervisor::HasDaemonised() {
 
 void Supervisor::OnChildrenCollected() {
   if (workload_end_) workload_end_->ChildrenCollected();
-  if (restore_end_) restore_end_->ChildrenCollected();
+  const std::optional<ExitStatus> keeper_end =
+      parts_.keeper ? parts_.keeper->TakeEnd() : std::nullopt;
   if (shutdown_) return shutdown_->ChildrenCollected();
-  const bool follows_children = daemonised_ || (options_.command.empty() && !attached_);
-  const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up) return;
+  if (restore_end_) return restore_end_->ChildrenCollected();
+  // A restored tree is one child, whoever has started what in it.
+  const bool follows_children =
+      !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
+  const bool is_up = status_.phase == Phase::kWaitingForPort ||
+                     status_.phase == Phase::kCheckpointing || status_.phase == Phase::kServing;
+  if (!follows_children || !is_up || IsToEndWithItsDump()) return;
   // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
   if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
     return;
   }
-  const ExitStatus status = parts_.last_orphan();
+  const ExitStatus status = keeper_end ? *keeper_end : parts_.last_orphan();
   if (daemonised_ && IsToRestart(status)) {
     parts_.log.Info("workload.exit", {{"pid", 0}, {"status", status.ToString()}});
     ++status_.restarts;
@@ -639,8 +651,11 @@ void Supervisor::RestartWorkload() {
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   Retire(std::move(health_monitor_));
+  if (late_hooks_) late_hooks_->Cancel();
+  Retire(std::move(late_hooks_));
   startup_probe_.reset();
   SetBoardText(status_.listening, "");
+  if (parts_.snapshots) SetBoardText(status_.origin, "cold");
   Publish();
   const bool has_recovered =
       status_.startup_done && parts_.clock.Now() - serving_since_ >= kRecovered;
@@ -659,15 +674,21 @@ void Supervisor::LaunchAgain() {
 
 void Supervisor::Forward(int signal) {
   parts_.log.Debug("signal.forward", {{"signal", SignalName(signal)}});
-  if (workload_) {
-    if (Result<bool> sent = workload_->SignalGroup(signal); !sent) {
-      parts_.log.Warn("signal.failed", {{"message", sent.error().message()}});
-    }
-    return;
-  }
+  if (workload_ && ForwardToWorkload(signal)) return;
   // A daemon has sessions of its own; so may a server that a hook has started.
   const bool hook_is_server = options_.command.empty();
   parts_.tree.SignalOutside(hook_is_server ? std::vector<pid_t>() : hook_sessions_, signal);
+}
+
+// False: its first process has gone, unseen by us, and others go on.
+bool Supervisor::ForwardToWorkload(int signal) {
+  // A restored tree is led by its keeper.
+  if (IsRestored()) {
+    return restored_group_ != 0 && parts_.tree.SignalGroup(restored_group_, signal);
+  }
+  Result<bool> sent = workload_->SignalGroup(signal);
+  if (!sent) parts_.log.Warn("signal.failed", {{"message", sent.error().message()}});
+  return !sent || *sent;
 }
 
 // Signals -----------------------------------------------------------------------------------------
@@ -772,11 +793,17 @@ void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
   if (!parts_.tree.CanTellApart()) StopGateway();
   if (parts_.snapshots) parts_.snapshots->Cancel();
-  if (parts_.keeper) parts_.keeper->Close();
-  if (late_hooks_) late_hooks_->Cancel();
+  if (late_hooks_) {
+    NoteSessions(late_hooks_->sessions());
+    late_hooks_->Cancel();
+  }
+  // Half of a restore does not know what a signal is, and what came of it has served nobody.
+  const bool is_worthless = from == Phase::kRestoring || restore_end_;
   restore_end_.reset();
+  // A keeper that has no workload to end with ends when nobody is left.
+  if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
   if (enter_hooks_) {
-    NoteHookSessions();
+    NoteSessions(enter_hooks_->sessions());
     enter_hooks_->Cancel();
   }
   Retire(std::move(port_wait_));
@@ -809,6 +836,7 @@ void Supervisor::EnterStopping(Phase from) {
                                                    workload_session_, [this] { StopGateway(); }},
                                  [this] { OnEverybodyGone(); });
   shutdown_->Begin();
+  if (is_worthless && parts_.tree.AnythingLeft()) shutdown_->KillNow("a restore was under way");
 }
 
 void Supervisor::EnterStopped() {

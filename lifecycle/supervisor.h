@@ -106,7 +106,7 @@ class Supervisor {
   std::optional<std::string> FindTaken(const std::vector<health::ListeningSocket>& listeners);
   void StartStartupTimeout();
   void StartGatewaySoon();
-  void NoteHookSessions();
+  void NoteSessions(const std::vector<pid_t>& sessions);
   void OnHooksDone(const HookRunner::Outcome& outcome);
   void LaunchWorkload();
   void OnStartupTimeout();
@@ -124,11 +124,14 @@ class Supervisor {
   void RestoreCameToNothing(const std::string& why);
   void StartCold();
   void OnReady();
-  void OnKeeperLeft();
+  void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
   void OnPublished(const Result<void>& published);
   bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
+  bool IsToEndWithItsDump() const {
+    return status_.phase == Phase::kCheckpointing && tree_is_to_end_;
+  }
   void NoteServed();
   void EndOfCreate(const std::string& problem);
   void RunLateHooks();
@@ -162,6 +165,7 @@ class Supervisor {
   void OnUnhealthy(const std::string& why);
   void StartHealthMonitor();
   void Forward(int signal);
+  bool ForwardToWorkload(int signal);
 
   // The stop.
   void Terminate(const event::SignalEvent& signal);
@@ -199,7 +203,8 @@ class Supervisor {
   int exit_code_ = -1;         // decided by what ended us; -1: the workload's own
   std::optional<ExitStatus> workload_status_;
   pid_t workload_session_ = 0;  // stays after its leader has gone
-  std::vector<pid_t> hook_sessions_;
+  pid_t restored_group_ = 0;    // the server's own, in a restored tree; 0: a hook has started it
+  std::vector<pid_t> hook_sessions_;  // or groups, below a keeper
   std::string probe_address_ = "127.0.0.1";
   health::Carriage carriage_ = health::Carriage::kNotYet;
   bool refuses_ = false;  // `modal-agent drain`, and its delay is over
@@ -215,7 +220,7 @@ class Supervisor {
   std::unique_ptr<HookRunner> enter_hooks_;
   std::unique_ptr<HookRunner> late_hooks_;
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
-  Clock::TimePoint dump_began_{};
+  std::optional<Clock::TimePoint> dump_began_;
   Clock::TimePoint restore_began_{};
   bool tree_is_to_end_ = false;  // with its dump
   Milliseconds cold_{};          // what the start that was dumped had taken

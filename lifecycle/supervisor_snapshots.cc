@@ -39,8 +39,11 @@ void Supervisor::NoteSnapshot(const std::string& note) {
 // ----------------------------------------------------------------------------------------
 
 void Supervisor::EnterRestoring() {
+  // Who only attaches to a server has nothing that could be restored.
+  attached_ = options_.command.empty() && HooksOf("enter", options_.on_enter).empty();
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
+  if (attached_) return Fire(Trigger::kRestoreFailed);
   restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
@@ -64,7 +67,8 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   attached_ = false;
   workload_ =
       parts_.launcher.Adopt(restored->root, [this](ExitStatus status) { OnWorkloadExit(status); });
-  workload_session_ = restored->root;
+  restored_group_ = restored->workload;
+  workload_session_ = restored_group_ ? restored_group_ : restored->root;
   parts_.tree.NoteSession(workload_session_);
   status_.workload_pid = restored->workload ? restored->workload : restored->root;
   parts_.log.Info("snapshot.restored", {{"pid", status_.workload_pid},
@@ -85,6 +89,7 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   SetBoardText(status_.origin, kCold);
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
+  if (late_hooks_) late_hooks_->Cancel();
   Retire(std::move(late_hooks_));
   startup_probe_.reset();
   startup_timeout_.reset();
@@ -92,15 +97,16 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   StartCold();
 }
 
-// Whatever a restore has left is cleared away first.
+// Whatever a restore has left is cleared away first; nobody is to take its end for the server's.
 void Supervisor::StartCold() {
+  workload_.reset();
+  workload_exit_.reset();
+  workload_status_.reset();
+  workload_session_ = 0;
+  status_.workload_pid = 0;
   restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
                                                SIGKILL, kNoPatience, [this] {
                                                  Retire(std::move(restore_end_));
-                                                 workload_.reset();
-                                                 workload_exit_.reset();
-                                                 workload_status_.reset();
-                                                 status_.workload_pid = 0;
                                                  Fire(Trigger::kRestoreFailed);
                                                });
 }
@@ -127,7 +133,9 @@ void Supervisor::EnterCheckpointing() {
 // One request after the other; what they are answered is the server's own business.
 void Supervisor::WarmUp(uint32_t left) {
   if (status_.phase != Phase::kCheckpointing) return;
-  if (left == 0 || !parts_.gateway) return parts_.keeper->Leave([this] { OnKeeperLeft(); });
+  if (left == 0 || !parts_.gateway) {
+    return parts_.keeper->Leave([this](const Result<void>& result) { OnKeeperLeft(result); });
+  }
   const std::string path = options_.health_path.empty() ? "/" : options_.health_path;
   parts_.gateway->Start();
   parts_.gateway->Probe(probe_address_, ServerPort(), path, options_.startup_timeout,
@@ -137,8 +145,9 @@ void Supervisor::WarmUp(uint32_t left) {
 }
 
 // From here on the tree holds nothing that leads to us but its standard descriptors.
-void Supervisor::OnKeeperLeft() {
+void Supervisor::OnKeeperLeft(const Result<void>& left) {
   if (status_.phase != Phase::kCheckpointing) return;
+  if (!left) return OnDumped(left);
   Snapshots::Tree tree;
   tree.root = parts_.keeper->root();
   tree.ends = IsCreating();
@@ -161,8 +170,10 @@ void Supervisor::OnKeeperLeft() {
 
 void Supervisor::OnDumped(const Result<void>& dumped) {
   if (status_.phase != Phase::kCheckpointing) return;
-  status_.dump_ms =
-      std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - dump_began_).count();
+  if (dump_began_) {
+    status_.dump_ms =
+        std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
+  }
   if (!dumped) {
     parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
     NoteSnapshot("no snapshot: " + dumped.error().message());
@@ -186,8 +197,9 @@ void Supervisor::OnPublished(const Result<void>& published) {
 // What serves now: a restored tree's time decides what its snapshot is worth.
 void Supervisor::NoteServed() {
   if (!IsRestored()) {
-    if (IsCreating())
+    if (IsCreating()) {
       EndOfCreate("there is no snapshot: " + std::string(BoardText(status_.snapshot_note)));
+    }
     return;
   }
   // Without a trial all of the agent's start belongs to it.
@@ -229,6 +241,7 @@ void Supervisor::RunLateHooks() {
 void Supervisor::OnLateHooksDone(const HookRunner::Outcome& outcome) {
   status_.hooks_run += outcome.run;
   status_.hooks_failed += outcome.failed;
+  NoteSessions(late_hooks_->sessions());
   if (outcome.failed == 0) return Fire(Trigger::kPortOpen);
   StopBecause("a hook after the start", outcome.first_failure, kExitHookFailed);
   Fire(Trigger::kHookFailed);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <string>
 
 #include "agent/base/descriptor_sink.h"
@@ -48,15 +49,17 @@ class WorkloadOutput::Relay {
     return {};
   }
 
-  void Pump() {
+  // True: there is more, but the other end takes nothing at the moment.
+  bool Pump() {
     while (!Waits()) {
       const ssize_t got = ::read(pipe_.get(), piece_.data(), piece_.size());
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return;
-      if (got == 0) return poller_.reset();  // we hold a writing end ourselves: never
+      if (got <= 0) return false;  // empty; it never ends, since we hold a writing end ourselves
       sink_.Write(std::string_view(piece_).substr(0, static_cast<size_t>(got)));
     }
+    return true;
   }
+  void Wait(int milliseconds) { sink_.FlushFor(milliseconds); }
 
  private:
   // Nothing more is read while something is still to be written.
@@ -112,8 +115,16 @@ Result<int> WorkloadOutput::PassOn(event::Loop& loop, Clock& clock, int fd) {
   return owned_.back().get();
 }
 
-void WorkloadOutput::Flush() {
-  for (const auto& relay : relays_) relay->Pump();
+void WorkloadOutput::FlushFor(int milliseconds) {
+  using std::chrono::steady_clock;
+  const auto end = steady_clock::now() + Milliseconds(milliseconds);
+  for (const auto& relay : relays_) {
+    while (relay->Pump()) {
+      const auto left = std::chrono::ceil<Milliseconds>(end - steady_clock::now());
+      if (left.count() <= 0) break;
+      relay->Wait(static_cast<int>(left.count()));
+    }
+  }
 }
 
 }  // namespace modal::lifecycle

@@ -24,8 +24,9 @@ class WorkloadOutput {
 
   // What the workload gets as 0, 1 and 2. Owned here, or ours.
   const std::array<int, 3>& standard() const { return standard_; }
-  // Passes on what has come until now, as far as it goes without waiting.
-  void Flush();
+  // For the end, when nobody writes any more: passes on what has come until now, for at most this
+  // long.
+  void FlushFor(int milliseconds);
 
  private:
   class Relay;

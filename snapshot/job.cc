@@ -77,7 +77,7 @@ Result<UniqueFd> SealJob(const Job& job) {
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
   to.Add(job.raise_pids ? 1 : 0).Add(job.only_key ? 1 : 0);
-  to.Add(job.key).Add(job.image_identity).Add(job.variables);
+  to.Add(job.key).Add(job.image_identity);
   to.Add(job.root).Add(job.workload).Add(job.listening).Add(job.cold_ms).Add(job.hooks_ms);
   to.Add(job.since_ns).Add(job.left_out);
   return to.Seal("snapshot-job");
@@ -98,7 +98,6 @@ Result<Job> ReadJob(int fd) {
   job.only_key = from->Number() != 0;
   job.key = from->Word();
   job.image_identity = from->Word();
-  job.variables = from->List();
   job.root = static_cast<pid_t>(from->Number());
   job.workload = static_cast<pid_t>(from->Number());
   job.listening = from->Word();

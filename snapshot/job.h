@@ -36,7 +36,6 @@ struct Job {
   // kDump and kCreate: what the restore job has found, and the tree as it stands.
   std::string key;
   std::string image_identity;
-  std::vector<std::string> variables;
   pid_t root = 0;      // of the tree: the keeper
   pid_t workload = 0;  // the server's own process; 0: a hook has started it
   std::string listening;

@@ -76,7 +76,9 @@ Manifest NewManifest(const Job& job) {
   manifest.kernel = job.inputs.kernel;
   manifest.image_identity = job.image_identity;
   manifest.command = job.inputs.command;
-  manifest.variables = job.variables;
+  KeyInputs inputs = job.inputs;
+  inputs.image.text = job.image_identity;
+  for (const auto& [name, hash] : MakeKey(inputs).variables) manifest.variables.push_back(name);
   manifest.root = job.root;
   manifest.workload = job.workload;
   manifest.capabilities = job.inputs.capabilities;
@@ -99,8 +101,9 @@ void Worker::Do(const Job& job) {
   channel_.Report(report);
 }
 
-void Worker::Nothing(std::string_view reason) {
+void Worker::Nothing(std::string_view reason, bool has_snapshot) {
   WorkerReport report = NewReport(WorkerReport::Kind::kNothing);
+  report.value = has_snapshot ? 1 : 0;
   SetBoardText(report.reason, reason);
   channel_.Report(report);
 }
@@ -127,7 +130,12 @@ Result<void> Worker::Restore(const Job& job) {
     if (job.raise_pids) {
       if (Result<void> raised = RaisePids(); !raised) return raised;
     }
-    Nothing(why);
+    Nothing(why, false);
+    return {};
+  };
+  // What is there stays there until somebody deletes it: no dump will come.
+  const auto unused = [this](std::string_view why) -> Result<void> {
+    Nothing(why, true);
     return {};
   };
   if (job.only_key) return cold("a snapshot is to be made");
@@ -140,14 +148,14 @@ Result<void> Worker::Restore(const Job& job) {
     const std::string why = found.error().message();
     (void)(*store)->ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return cold(why);
+    return unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
   if (verdict) {
     const std::vector<std::string> why =
         WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return cold("there is a snapshot, but " + why.front());
+    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
   }
   return RestoreFound(job, **store, **found);
 }
@@ -223,7 +231,7 @@ Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {
-    Nothing("there is a snapshot of this key, or somebody makes one at this moment");
+    Nothing("there is a snapshot of this key, or somebody makes one at this moment", true);
     return {};
   }
   return DumpInto(job, **store, *std::move(staging));

@@ -39,7 +39,7 @@ class Worker {
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
-  void Nothing(std::string_view reason);
+  void Nothing(std::string_view reason, bool has_snapshot);
 
   Criu& criu_;
   WorkerChannel& channel_;

@@ -38,7 +38,8 @@ struct WorkerReport {
   enum class Kind : uint32_t {
     kKey,       // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
     kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
-    kNothing,   // kRestore: `reason` why there is nothing to restore: the end of the job
+    kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
+                // there is a snapshot of this key all the same, so that none can be made
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes

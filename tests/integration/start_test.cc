@@ -11,7 +11,9 @@ namespace {
 std::vector<std::string> PhasesOf(const AgentProcess& agent) {
   std::vector<std::string> phases;
   for (const LogEvent& event : agent.log()) {
-    if (event.name == "lifecycle.phase") phases.push_back(event["to"]);
+    // With snapshots they come after a restore, without they are where it begins.
+    const bool begins = event["to"] == "StartupHooks";
+    if (event.name == "lifecycle.phase" && !begins) phases.push_back(event["to"]);
   }
   return phases;
 }

@@ -141,6 +141,13 @@ std::string LogEvent::operator[](const std::string& field) const {
 }
 
 AgentProcess::AgentProcess(AgentOptions options) : options_(std::move(options)) {
+  if (::getenv("MODAL_TEST_KEPT") != nullptr) {
+    for (const char* setting :
+         {"MODAL_AGENT_SNAPSHOT_DIR=/mnt/snapshots", "MODAL_AGENT_SNAPSHOT=restore",
+          "MODAL_AGENT_SNAPSHOT_KEY=kept", "MODAL_AGENT_CRIU=/mnt/bin/criu"}) {
+      options_.environment.emplace_back(setting);
+    }
+  }
   MakeFolder();
   MakeStreams();
   Start();

@@ -8,6 +8,9 @@
 //
 // Every Wait…() returns as soon as what it waits for has happened, however long ago that was. After
 // the deadline it fails the test. A failed test prints what the agent said.
+//
+// With MODAL_TEST_KEPT in the environment snapshots are on (and there are none), so that everything
+// is started below a keeper.
 #pragma once
 
 #include <sys/resource.h>
@@ -250,6 +253,7 @@ inline constexpr const char* kOrphans = "/mnt/bin/orphans";
 inline constexpr const char* kDaemonise = "/mnt/bin/daemonise";
 inline constexpr const char* kForkstorm = "/mnt/bin/forkstorm";
 inline constexpr const char* kFlood = "/mnt/bin/flood";
+inline constexpr const char* kCriu = "/mnt/bin/criu";
 
 inline bool Contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;

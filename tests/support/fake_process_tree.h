@@ -70,6 +70,15 @@ class FakeProcessTree : public lifecycle::ProcessTree {
     }
     return count;
   }
+  bool SignalGroup(pid_t group, int signal) override {
+    bool any = false;
+    for (const auto& [pid, session] : Alive()) {
+      if (session != group && pid != group) continue;
+      Send(pid, signal);
+      any = true;
+    }
+    return any;
+  }
   void SignalOutside(const std::vector<pid_t>& sessions, int signal) override {
     for (const auto& [pid, session] : Alive()) {
       if (helpers.count(pid) != 0) continue;

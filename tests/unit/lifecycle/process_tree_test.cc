@@ -105,6 +105,30 @@ TEST_CASE_FIXTURE(Fixture, "everybody is told once, and newcomers when they have
   CHECK(EndOf(deaf) == ExitStatus::Signal(SIGKILL));
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "whoever belongs to a group that is left out is left out, as below a keeper") {
+  const pid_t hook = Sleeper(SessionMode::kNewGroup);
+  CHECK_FALSE(tree.AnythingLeftOutside({hook}));
+  const pid_t workload = Sleeper(SessionMode::kNewGroup);
+  CHECK(tree.AnythingLeftOutside({hook}));
+  CHECK_FALSE(tree.AnythingLeftOutside({hook, workload}));
+  tree.SignalOutside({hook}, SIGTERM);
+  CHECK(EndOf(workload) == ExitStatus::Signal(SIGTERM));
+  CHECK_FALSE(tree.AnythingLeftOutside({hook}));
+  tree.SignalOutside({}, SIGKILL);
+  CHECK(EndOf(hook) == ExitStatus::Signal(SIGKILL));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a group is signalled as long as there is anybody in it") {
+  const pid_t workload = Sleeper(SessionMode::kNewGroup);
+  const pid_t other = Sleeper(SessionMode::kNewGroup);
+  CHECK(tree.SignalGroup(workload, SIGTERM));
+  CHECK(EndOf(workload) == ExitStatus::Signal(SIGTERM));
+  CHECK_FALSE(tree.SignalGroup(workload, SIGTERM));
+  CHECK(tree.SignalGroup(other, 0));
+  CHECK(log.lines().empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "helpers and spared sessions are spared") {
   const pid_t plain = Sleeper();
   const pid_t helper = Sleeper();

@@ -30,7 +30,9 @@ void World::Start() {
                           [this] { return last_orphan; },
                           [](health::AgentStatus& now) { now.orphans_reaped = 77; },
                           [this](std::vector<std::string>&) { return reload; },
-                          own_listeners};
+                          own_listeners,
+                          has_snapshots ? &snapshots : nullptr,
+                          has_snapshots ? &keeper : nullptr};
   supervisor = std::make_unique<Supervisor>(
       options, std::move(parts), [this] { return seat; },
       [this](int code) {

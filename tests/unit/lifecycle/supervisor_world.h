@@ -19,7 +19,9 @@
 #include "tests/support/fake_launcher.h"
 #include "tests/support/fake_log.h"
 #include "tests/support/fake_process_tree.h"
+#include "tests/support/fake_snapshots.h"
 #include "tests/support/fake_socket_table.h"
+#include "tests/support/fake_tree_keeper.h"
 
 namespace modal::lifecycle {
 
@@ -64,6 +66,9 @@ struct World {
   test::FakeSocketOwners owners;
   test::FakeGateway gateway;
   bool has_gateway = false;
+  test::FakeSnapshots snapshots;
+  test::FakeTreeKeeper keeper{launcher};
+  bool has_snapshots = false;
   std::set<uint64_t> own_listeners;
   Seat seat = Seat::kNone;
   Options options;

@@ -1,0 +1,307 @@
+// With --snapshot-dir and a CRIU that is a test program (programs/criu.c): whatever goes wrong with
+// it, the container is as one without snapshots. That the real one restores is shown in containers.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "agent/base/check.h"
+#include "snapshot/store.h"
+#include "tests/support/agent_process.h"
+#include "tests/unit/agent/temp_folder.h"
+
+namespace modal::test {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// `does`: what CRIU does at a dump, and at a restore. Mode `restore` takes no dump, whose look
+// through the whole root would be a look through this machine's.
+AgentOptions Snapshots(const Words& more, const std::string& does = "",
+                       const std::string& mode = "restore") {
+  AgentOptions options = With({"--snapshot-dir", "/mnt/snapshots", "--snapshot", mode,
+                               "--snapshot-key", "test", "--criu", kCriu, "--log-level", "debug"});
+  options.arguments.insert(options.arguments.end(), more.begin(), more.end());
+  if (!does.empty()) options.files.push_back({"criu-does", does, 0644});
+  return options;
+}
+
+// The key that such a container has.
+std::string KeyOf(const Words& more) {
+  AgentProcess agent(Snapshots(more));
+  const std::string key = agent.WaitFor("snapshot.key")["key"];
+  agent.Signal(SIGKILL);
+  agent.WaitForExit();
+  return key;
+}
+
+std::string ReadAll(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+// The files of a folder with one snapshot of this key.
+std::vector<AgentOptions::File> FolderWith(const std::string& key) {
+  using snapshot::Store;
+  const TempFolder temp;
+  const std::string folder = temp.path() + "/snapshots";
+  Result<std::unique_ptr<Store>> store = Store::Open(folder, Store::Use::kWrite);
+  REQUIRE(store);
+  Result<std::unique_ptr<snapshot::Staging>> staging = (*store)->Stage(key);
+  REQUIRE((staging && *staging));
+  std::ofstream((*staging)->images_dir() + "/pages-1.img") << "memory";
+  snapshot::Manifest manifest;
+  manifest.times.cold_ms = 3'600'000;  // so that every restore is worth it
+  REQUIRE((*store)->Publish(*std::move(staging), manifest).ok());
+  std::vector<AgentOptions::File> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string name = std::filesystem::relative(entry.path(), temp.path()).string();
+    files.push_back({name, ReadAll(entry.path()), 0600});
+  }
+  return files;
+}
+
+AgentOptions WithSnapshot(const Words& more, const std::string& does) {
+  AgentOptions options = Snapshots(more, does);
+  for (AgentOptions::File& file : FolderWith(KeyOf(more))) options.files.push_back(file);
+  return options;
+}
+
+// Cold starts -------------------------------------------------------------------------------------
+
+TEST_CASE("without a snapshot it starts cold below a keeper, and status shows the server itself") {
+  AgentProcess agent(Snapshots({"--", kListener}));
+  agent.WaitFor("lifecycle.ready");
+  CHECK(agent.Count("snapshot.cold") == 1);
+  const std::vector<ProcessSeen> servers = agent.Processes(kListener);
+  REQUIRE(servers.size() == 1);
+  const std::vector<ProcessSeen> keepers = agent.Processes("modal-agent-keeper");
+  REQUIRE(keepers.size() == 1);
+  CHECK(servers[0].parent == keepers[0].pid);
+  CHECK(keepers[0].parent == 1);
+  const RunResult status = agent.Run({"modal-agent", "status", "--json"});
+  CHECK(Contains(status.output, "\"workload_pid\":" + std::to_string(servers[0].pid)));
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.CountReports("listener signal TERM") == 1);
+  CHECK(agent.Count("stop.kill") == 0);
+}
+
+TEST_CASE("a CRIU that is not there, or a folder that cannot be had, changes nothing but a line") {
+  SUBCASE("no CRIU") {
+    AgentOptions options = Snapshots({"--criu", "/mnt/bin/none", "--", kListener});
+    AgentProcess agent(std::move(options));
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.off") == 1);
+    CHECK(agent.Processes("modal-agent-keeper").empty());
+  }
+  SUBCASE("no folder") {
+    AgentOptions options = Snapshots({"--", kListener});
+    options.files.push_back({"snapshots", "a file", 0644});
+    AgentProcess agent(std::move(options));
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.cold") == 1);
+  }
+}
+
+TEST_CASE("a command that cannot be started gives 127 or 126 from below the keeper too") {
+  for (const auto& [command, code] :
+       {std::pair("/mnt/bin/none", 127), {"no-such-program", 127}, {"/mnt/report", 126}}) {
+    AgentProcess agent(Snapshots({"--", command}));
+    CHECK(agent.WaitForExit() == code);
+    CHECK(agent.Count("stop.kill") == 0);
+  }
+}
+
+TEST_CASE("exit codes and signals pass through the keeper, with a core limit too") {
+  for (const int code : {0, 3, 120, 255}) {
+    AgentProcess agent(Snapshots({"--admin", "off", "--", kEnding, "code", std::to_string(code)}));
+    CHECK(agent.WaitForExit() == code);
+  }
+  for (const int number : {SIGKILL, SIGSEGV, SIGTERM, SIGABRT, SIGUSR1}) {
+    AgentOptions options = Snapshots({"--admin", "off", "--rlimit", "core=1000000", "--", "/bin/sh",
+                                      "-c", "kill -" + std::to_string(number) + " $$"});
+    options.workdir = "/tmp";
+    AgentProcess agent(std::move(options));
+    CHECK(agent.WaitForExit() == 128 + number);
+  }
+}
+
+TEST_CASE("the working folder is the agent's, and relative commands are found there") {
+  AgentOptions options = Snapshots({"--admin", "off", "--", "./ending", "code", "7"});
+  options.workdir = "/mnt/bin";
+  AgentProcess agent(std::move(options));
+  CHECK(agent.WaitForExit() == 7);
+}
+
+TEST_CASE("what the workload writes arrives whole, from below the keeper") {
+  const Words command = {
+      "--admin", "off", "--",
+      "/bin/sh", "-c",  "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"};
+  std::string expected;
+  for (int i = 0; i < 3000; ++i) expected += "line " + std::to_string(i) + "\n";
+  AgentProcess agent(Snapshots(command));
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.output() == expected);
+}
+
+TEST_CASE("a keeper that is killed ends the container, or its workload is started again") {
+  SUBCASE("by its workload, before anybody could hear of that") {
+    AgentProcess agent(
+        Snapshots({"--admin", "off", "--", "/bin/sh", "-c", "kill -KILL $PPID; sleep 1000"}));
+    const int code = agent.WaitForExit();
+    CHECK((code == 125 || code == 137));
+  }
+  SUBCASE("later, without a restart") {
+    AgentProcess agent(Snapshots({"--", kListener}));
+    agent.WaitFor("lifecycle.ready");
+    agent.SignalInside(agent.Processes("modal-agent-keeper").at(0), SIGKILL);
+    CHECK(agent.WaitForExit() == 137);
+    CHECK(agent.CountReports("listener signal TERM") == 1);
+  }
+  SUBCASE("later, with one, and then there is no keeper that could be killed") {
+    AgentProcess agent(Snapshots({"--restart", "on-failure", "--", kListener}));
+    agent.WaitFor("lifecycle.ready");
+    agent.SignalInside(agent.Processes("modal-agent-keeper").at(0), SIGKILL);
+    agent.WaitFor("lifecycle.ready", {}, 2);
+    CHECK(agent.Processes(kListener).size() == 1);
+    CHECK(agent.Processes("modal-agent-keeper").empty());
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+}
+
+TEST_CASE("a server that fails is started again, without a keeper") {
+  AgentProcess agent(
+      Snapshots({"--restart", "on-failure", "--", kListener, "--on", "USR1=exit:3"}));
+  agent.WaitFor("lifecycle.ready");
+  agent.SignalProgram("listener", SIGUSR1);
+  agent.WaitFor("workload.restart");
+  agent.WaitFor("lifecycle.ready", {}, 2);
+  CHECK(agent.Processes("modal-agent-keeper").empty());
+}
+
+TEST_CASE("a server that a hook has started is followed to its end below the keeper") {
+  AgentProcess agent(Snapshots({"--on-enter", "/mnt/bin/listener --on USR1=exit:6 &"}));
+  agent.WaitFor("lifecycle.ready");
+  SUBCASE("it ends by itself") {
+    agent.SignalProgram("listener", SIGUSR1);
+    CHECK(agent.WaitForExit() == 6);
+  }
+  SUBCASE("it is told to end") {
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+  CHECK(agent.Count("stop.kill") == 0);
+}
+
+TEST_CASE("SIGTERM during a hook ends hook and keeper at once") {
+  AgentProcess agent(Snapshots({"--on-enter", "sleep 1000", "--", kListener}));
+  agent.WaitFor("hook.start");
+  agent.WaitUntil("the hook runs", [&] { return !agent.Processes("sleep").empty(); });
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 143);
+  CHECK(agent.Count("stop.kill") == 0);
+}
+
+// Restores ----------------------------------------------------------------------------------------
+
+TEST_CASE("a snapshot is restored, served, and judged") {
+  const Words command = {"--on-restore", "true", "--", kListener};
+  AgentProcess agent(WithSnapshot(command, "refuse ok"));
+  agent.WaitFor("lifecycle.ready");
+  agent.WaitForReport("criu asked restore");
+  CHECK(agent.Count("snapshot.restored") == 1);
+  CHECK(agent.Count("workload.start") == 0);
+  CHECK(agent.Get(8000, "/").status == 200);
+  CHECK(agent.Find("hook.exit")["status"] == "exit code 0");
+  CHECK(agent.WaitFor("snapshot.done")["standing"] == "proven");
+  const RunResult status = agent.Run({"modal-agent", "status", "--json"});
+  CHECK(Contains(status.output, "\"origin\":\"restore\""));
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("a CRIU that refuses, dies or talks nonsense is a cold start with one line") {
+  for (const char* how : {"refuse refuse", "refuse die", "refuse garbage"}) {
+    CAPTURE(how);
+    AgentProcess agent(WithSnapshot({"--", kListener}, how));
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.CountReports("criu asked restore") == 1);
+    CHECK(agent.Count("snapshot.cold") == 1);
+    CHECK(agent.Count("snapshot.restored") == 0);
+    CHECK(Contains(agent.Find("snapshot.cold")["message"], "criu"));
+    CHECK(agent.Get(8000, "/").status == 200);
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+}
+
+TEST_CASE("a restored tree that dies or never listens gives way to a cold start") {
+  for (const char* how : {"refuse dead", "refuse mute"}) {
+    CAPTURE(how);
+    AgentProcess agent(WithSnapshot({"--startup-timeout", "2", "--", kListener}, how));
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.useless") == 1);
+    CHECK(agent.CountReports("listener listening") == 1);
+    CHECK(agent.Processes(std::string(kListener) + " --name restored").empty());
+    CHECK_FALSE(agent.HasEnded());
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+}
+
+TEST_CASE("SIGTERM while CRIU hangs ends the container at once") {
+  AgentProcess agent(WithSnapshot({"--", kListener}, "refuse hang"));
+  agent.WaitForReport("criu asked restore");
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 143);
+}
+
+TEST_CASE("a worker or CRIU that is killed during the restore is a cold start") {
+  for (const char* who : {"modal-agent-snapshot", "criu --no-default-config"}) {
+    CAPTURE(who);
+    AgentProcess agent(WithSnapshot({"--", kListener}, "refuse hang"));
+    agent.WaitForReport("criu asked restore");
+    const std::vector<ProcessSeen> seen = agent.Processes(who);
+    REQUIRE(seen.size() == 1);
+    agent.SignalInside(seen[0], SIGKILL);
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.cold") == 1);
+    CHECK(agent.Processes("modal-agent-snapshot").empty());
+    CHECK(agent.Processes("criu").empty());
+  }
+}
+
+// Dumps -------------------------------------------------------------------------------------------
+
+TEST_CASE("whatever becomes of a dump, the server serves") {
+  for (const char* how : {"refuse refuse", "die refuse", "garbage refuse", "ok refuse"}) {
+    CAPTURE(how);
+    AgentProcess agent(Snapshots({"--", kListener}, how, "auto"));
+    agent.WaitForPhase("Checkpointing");
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.dumped") + agent.Count("snapshot.failed") == 1);
+    CHECK(agent.Get(8000, "/").status == 200);
+    CHECK(agent.CountReports("listener listening") == 1);
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+}
+
+TEST_CASE("SIGTERM during a dump that hangs stops the server in order") {
+  AgentProcess agent(Snapshots({"--", kListener}, "hang refuse", "auto"));
+  agent.WaitForPhase("Checkpointing");
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+  CHECK(agent.CountReports("listener signal TERM") == 1);
+}
+
+}  // namespace
+}  // namespace modal::test

@@ -1,0 +1,447 @@
+// Against a worker and a CRIU that are the test: it holds the worker's end of the channel.
+#include "lifecycle/snapshotter.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+
+#include "agent/base/status_board.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/fake_launcher.h"
+#include "tests/support/fake_log.h"
+#include "tests/support/fake_process_tree.h"
+#include "tests/support/run_loop.h"
+
+namespace modal::lifecycle {
+namespace {
+
+using namespace std::chrono_literals;
+using snapshot::JobKind;
+using snapshot::WorkerReport;
+using snapshot::WorkerRequest;
+using Kind = WorkerReport::Kind;
+using Words = std::vector<std::string>;
+using Started = test::FakeLauncher::Started;
+
+const std::string kKey(32, 'a');
+
+struct Desk {
+  Desk() {
+    launcher.on_started = [this](const Started& one) {
+      auto& fds = inherited[one.pid];
+      for (const process::FdMapping& fd : one.spec.fds) {
+        fds[fd.theirs].Reset(::fcntl(fd.ours, F_DUPFD_CLOEXEC, 0));
+      }
+    };
+    options.criu = "/opt/criu";
+    options.executable = "/proc/self/exe";
+    options.restore_limit = 30s;
+    options.dump_limit = 120s;
+    options.job.folder = "/snapshots";
+    options.job.explicit_key = "v1";
+    Make();
+  }
+
+  void Make() {
+    snapshotter = std::make_unique<Snapshotter>(loop, clock, launcher, tree, log.log, options,
+                                                std::array<int, 2>{1, 2});
+  }
+  void Restore() {
+    snapshotter->Restore([this](Result<Snapshots::Restored> answer) {
+      ++answers;
+      restored.emplace(std::move(answer));
+    });
+  }
+  void Dump() {
+    Snapshots::Tree what;
+    what.root = 1000;
+    what.workload = 1001;
+    what.listening = "0.0.0.0:8000";
+    what.cold = 800ms;
+    what.hooks = 90ms;
+    snapshotter->Dump(what, {[this] { ++readies; },
+                             [this](const Result<void>& result) {
+                               ++answers;
+                               resumed.emplace(result);
+                             },
+                             [this](const Result<void>& result) {
+                               ++answers;
+                               published.emplace(result);
+                             }});
+  }
+  Started& criu(size_t job = 0) { return launcher.started.at(2 * job); }
+  Started& worker(size_t job = 0) { return launcher.started.at(2 * job + 1); }
+  snapshot::Job JobOf(Started& one) {
+    Result<snapshot::Job> job = snapshot::ReadJob(inherited[one.pid][snapshot::kWorkerJobFd].get());
+    REQUIRE(job);
+    return *std::move(job);
+  }
+
+  // The worker's side.
+  int channel(size_t job = 0) {
+    return inherited[worker(job).pid][snapshot::kWorkerChannelFd].get();
+  }
+  void Say(const WorkerReport& report, size_t job = 0) {
+    REQUIRE(::send(channel(job), &report, sizeof report, MSG_NOSIGNAL) == sizeof report);
+    Turn();
+  }
+  static WorkerReport ReportOf(Kind kind, const std::string& text = "",
+                               const std::string& reason = "") {
+    WorkerReport report{};
+    report.kind = kind;
+    report.value = -1;
+    report.cold_ms = -1;
+    SetBoardText(report.text, text);
+    SetBoardText(report.reason, reason);
+    return report;
+  }
+  void SayKey() { Say(ReportOf(Kind::kKey, kKey, "key:v1")); }
+  void HangUp(size_t job = 0) {
+    inherited[worker(job).pid][snapshot::kWorkerChannelFd].Reset();
+    Turn();
+  }
+  std::optional<WorkerRequest> Hear(size_t job = 0) {
+    WorkerRequest request{};
+    const ssize_t got = ::recv(channel(job), &request, sizeof request, MSG_DONTWAIT);
+    if (got != sizeof request) return std::nullopt;
+    return request;
+  }
+  void Turn() {
+    for (int i = 0; i < 4; ++i) loop.RunOnce();
+  }
+  void Exit(Started& one, ExitStatus status) { launcher.Exit(one, status); }
+  static bool HasEnded(const Started& one) {
+    return !one.signals.empty() &&
+           std::count(one.signals.begin(), one.signals.end(), SIGKILL) == std::ssize(one.signals);
+  }
+  std::string work_dir(size_t job = 0) { return JobOf(worker(job)).work_dir; }
+
+  event::Loop loop;
+  test::FakeClock clock;
+  test::FakeLog log;
+  test::FakeLauncher launcher;
+  test::FakeProcessTree tree;
+  std::map<pid_t, std::map<int, UniqueFd>> inherited;
+  Snapshotter::Options options;
+  std::unique_ptr<Snapshotter> snapshotter;
+  int answers = 0;
+  int readies = 0;
+  std::optional<Result<Snapshots::Restored>> restored;
+  std::optional<Result<void>> resumed;
+  std::optional<Result<void>> published;
+};
+
+TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each needs and no more") {
+  Restore();
+  REQUIRE(launcher.started.size() == 2);
+  CHECK(criu().spec.executable == "/opt/criu");
+  CHECK(criu().spec.argv == Words{"criu", "--no-default-config", "swrk", "3"});
+  CHECK(criu().spec.environment.back() == "XDG_RUNTIME_DIR=" + work_dir());
+  CHECK_FALSE(criu().spec.credentials);
+  CHECK(inherited[criu().pid].size() == 3);
+  CHECK(worker().spec.executable == "/proc/self/exe");
+  CHECK(worker().spec.argv == Words{snapshot::kWorkerArgv0});
+  CHECK(worker().spec.environment.empty());
+  CHECK(worker().spec.parent_death_signal == SIGKILL);
+  CHECK(tree.helpers == std::set<pid_t>{criu().pid, worker().pid});
+  const snapshot::Job job = JobOf(worker());
+  CHECK(job.kind == JobKind::kRestore);
+  CHECK(job.folder == "/snapshots");
+  CHECK(job.explicit_key == "v1");
+  CHECK(job.raise_pids);
+  CHECK(std::filesystem::is_empty(job.work_dir));
+  // The two are connected.
+  const int far = inherited[criu().pid][snapshot::kCriuSocketFd].get();
+  const int near = inherited[worker().pid][snapshot::kWorkerCriuFd].get();
+  CHECK(::send(near, "x", 1, 0) == 1);
+  char byte = 0;
+  CHECK(::recv(far, &byte, 1, MSG_DONTWAIT) == 1);
+}
+
+TEST_CASE_FIXTURE(Desk, "pids are raised only where a dump may follow") {
+  options.dumps = false;
+  Make();
+  Restore();
+  CHECK_FALSE(JobOf(worker()).raise_pids);
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  CHECK_FALSE(snapshotter->WantsDump());
+}
+
+TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed on") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kFound));
+  REQUIRE(Hear()->kind == WorkerRequest::Kind::kGoOn);
+  CHECK(answers == 0);
+  WorkerReport report = ReportOf(Kind::kRestored);
+  report.pid = 1500;
+  report.other = 1501;
+  report.value = 4096;
+  report.cold_ms = 800;
+  Say(report);
+  REQUIRE(restored);
+  REQUIRE(restored->ok());
+  CHECK((*restored)->root == 1500);
+  CHECK((*restored)->workload == 1501);
+  CHECK((*restored)->cold == 800ms);
+  CHECK((*restored)->bytes == 4096);
+  clock.Advance(1h);  // there is no limit to the wait for the port but the supervisor's
+  CHECK_FALSE(HasEnded(worker()));
+  SUBCASE("it served") {
+    snapshotter->RestoreServed(120ms);
+    const std::optional<WorkerRequest> told = Hear();
+    REQUIRE(told);
+    CHECK(told->kind == WorkerRequest::Kind::kServed);
+    CHECK(told->value == 120);
+  }
+  SUBCASE("it did not") {
+    snapshotter->RestoreFailed("not ready within 5000 ms");
+    const std::optional<WorkerRequest> told = Hear();
+    REQUIRE(told);
+    CHECK(told->kind == WorkerRequest::Kind::kUseless);
+    CHECK(BoardText(told->text) == "not ready within 5000 ms");
+  }
+  const std::string place = work_dir();
+  Say(ReportOf(Kind::kDone, "proven"));
+  CHECK(log.Count("snapshot.done") == 1);
+  CHECK(answers == 1);
+  CHECK_FALSE(std::filesystem::exists(place));
+  CHECK_FALSE(snapshotter->WantsDump());
+}
+
+TEST_CASE_FIXTURE(Desk, "where nothing is found it says why, ends its helpers, and wants a dump") {
+  Restore();
+  const std::string place = work_dir();
+  CHECK_FALSE(snapshotter->WantsDump());
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "there is no snapshot of this key yet"));
+  REQUIRE(restored);
+  CHECK(restored->error().message() == "there is no snapshot of this key yet");
+  CHECK(answers == 1);
+  CHECK(HasEnded(criu()));
+  CHECK(HasEnded(worker()));
+  CHECK_FALSE(std::filesystem::exists(place));
+  CHECK(snapshotter->WantsDump());
+  CHECK(tree.helpers.size() == 2);  // until they are reaped
+  Exit(criu(), ExitStatus::Signal(SIGKILL));
+  Exit(worker(), ExitStatus::Signal(SIGKILL));
+  CHECK(tree.helpers.empty());
+}
+
+TEST_CASE_FIXTURE(Desk, "where there is one that is not to be used, no dump is wanted either") {
+  Restore();
+  SayKey();
+  WorkerReport report = ReportOf(Kind::kNothing, "", "its snapshot is quarantined");
+  report.value = 1;
+  Say(report);
+  CHECK(answers == 1);
+  CHECK_FALSE(snapshotter->WantsDump());
+}
+
+TEST_CASE_FIXTURE(Desk, "without an identity of the image snapshots stay off, and it is said how") {
+  Restore();
+  Say(ReportOf(Kind::kKey, "", "too many files"));
+  REQUIRE(restored);
+  CHECK(restored->error().message() ==
+        "no identity of the image: too many files; write one with --snapshot-key");
+  CHECK_FALSE(snapshotter->WantsDump());
+}
+
+TEST_CASE_FIXTURE(Desk, "a worker that dies, or says what nobody understands, is a cold start") {
+  Restore();
+  SUBCASE("at once") { HangUp(); }
+  SUBCASE("with the key told") {
+    SayKey();
+    HangUp();
+  }
+  SUBCASE("during the restore") {
+    SayKey();
+    Say(ReportOf(Kind::kFound));
+    HangUp();
+  }
+  SUBCASE("nonsense") { Say(ReportOf(static_cast<Kind>(77))); }
+  SUBCASE("less than a report") {
+    REQUIRE(::send(channel(), "abc", 3, 0) == 3);
+    Turn();
+  }
+  SUBCASE("more than a report") {
+    const std::string much(sizeof(WorkerReport) + 1, 'x');
+    REQUIRE(::send(channel(), much.data(), much.size(), 0) > 0);
+    Turn();
+    // It is cut to size, and of a kind that there is none of.
+  }
+  REQUIRE(restored);
+  CHECK_FALSE(restored->ok());
+  CHECK(answers == 1);
+  CHECK(HasEnded(criu()));
+  CHECK(HasEnded(worker()));
+}
+
+TEST_CASE_FIXTURE(Desk, "a CRIU that hangs is ended at the limit, so that the worker notes it") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kFound));
+  clock.Advance(29'999ms);
+  CHECK(criu().signals.empty());
+  clock.Advance(1ms);
+  CHECK(HasEnded(criu()));
+  CHECK(worker().signals.empty());
+  CHECK(answers == 0);
+  SUBCASE("and the worker does") {
+    Say(ReportOf(Kind::kFailed, "", "criu: it has ended without an answer"));
+  }
+  SUBCASE("and the worker hangs too") { clock.Advance(Snapshotter::kWorkerGrace); }
+  SUBCASE("and the worker dies of it") { HangUp(); }
+  REQUIRE(restored);
+  CHECK(restored->error().message() == "not done within 30000 ms");
+  CHECK(answers == 1);
+  CHECK(HasEnded(worker()));
+  clock.Advance(1h);
+  CHECK(answers == 1);
+}
+
+TEST_CASE_FIXTURE(Desk, "a restore that succeeds at its very limit is one") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kFound));
+  clock.Advance(30s);
+  WorkerReport report = ReportOf(Kind::kRestored);
+  report.pid = 1500;
+  Say(report);
+  REQUIRE(restored);
+  CHECK(restored->ok());
+  clock.Advance(1h);
+  CHECK(worker().signals.empty());
+}
+
+TEST_CASE_FIXTURE(Desk, "a helper that cannot be started is a cold start, told from the loop") {
+  for (const bool is_criu : {true, false}) {
+    CAPTURE(is_criu);
+    Desk desk;
+    desk.launcher.refuse = [is_criu](const process::LaunchSpec& spec) -> std::optional<Error> {
+      if ((spec.argv[0] == "criu") != is_criu) return std::nullopt;
+      return Error("fork: Resource temporarily unavailable");
+    };
+    desk.Restore();
+    CHECK(desk.answers == 0);
+    desk.clock.Turn();
+    REQUIRE(desk.restored);
+    CHECK(desk.restored->error().message() ==
+          std::string(is_criu ? "snapshot: criu: " : "snapshot: worker: ") +
+              "fork: Resource temporarily unavailable");
+    CHECK(desk.answers == 1);
+    for (Started& one : desk.launcher.started) CHECK(desk.HasEnded(one));
+  }
+}
+
+TEST_CASE_FIXTURE(Desk, "a dump waits for the word to proceed, and publishes behind the scenes") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  Dump();
+  REQUIRE(launcher.started.size() == 4);
+  const snapshot::Job job = JobOf(worker(1));
+  CHECK(job.kind == JobKind::kDump);
+  CHECK(job.key == kKey);
+  CHECK(job.image_identity == "key:v1");
+  CHECK(job.root == 1000);
+  CHECK(job.workload == 1001);
+  CHECK(job.cold_ms == 800);
+  CHECK(job.hooks_ms == 90);
+  CHECK(job.listening == "0.0.0.0:8000");
+  // The first two are reaped only now, and forgotten.
+  Exit(criu(), ExitStatus::Signal(SIGKILL));
+  Exit(worker(), ExitStatus::Signal(SIGKILL));
+  CHECK(tree.helpers == std::set<pid_t>{criu(1).pid, worker(1).pid});
+
+  Say(ReportOf(Kind::kFound), 1);
+  CHECK(readies == 1);
+  CHECK_FALSE(Hear(1));
+  snapshotter->Proceed();
+  CHECK(Hear(1)->kind == WorkerRequest::Kind::kGoOn);
+  Say(ReportOf(Kind::kResumed), 1);
+  REQUIRE(resumed);
+  CHECK(resumed->ok());
+  CHECK_FALSE(HasEnded(worker(1)));
+  SUBCASE("all is well") {
+    Say(ReportOf(Kind::kDone), 1);
+    CHECK(log.Count("snapshot.done") == 1);
+    CHECK(published->ok());
+  }
+  SUBCASE("it cannot be published") {
+    Say(ReportOf(Kind::kFailed, "", "no space left"), 1);
+    CHECK(published->error().message() == "no space left");
+  }
+  SUBCASE("publishing takes for ever") {
+    clock.Advance(120s);
+    clock.Advance(Snapshotter::kWorkerGrace);
+    CHECK(published->error().message() == "not done within 120000 ms");
+  }
+  CHECK(HasEnded(worker(1)));
+  CHECK(answers == 3);
+  CHECK_FALSE(snapshotter->WantsDump());
+}
+
+TEST_CASE_FIXTURE(Desk, "a dump that comes to nothing is told once, and the tree was left alone") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  Dump();
+  SUBCASE("declined") {
+    Say(ReportOf(Kind::kNothing, "", "somebody makes one"), 1);
+    CHECK(resumed->error().message() == "somebody makes one");
+  }
+  SUBCASE("failed") {
+    Say(ReportOf(Kind::kFound), 1);
+    snapshotter->Proceed();
+    Say(ReportOf(Kind::kFailed, "", "Connected TCP socket"), 1);
+    CHECK(resumed->error().message() == "Connected TCP socket");
+  }
+  SUBCASE("dead") {
+    HangUp(1);
+    CHECK(resumed->error().message() == "the worker has ended");
+  }
+  SUBCASE("late") {
+    clock.Advance(120s);
+    CHECK(HasEnded(criu(1)));
+    clock.Advance(Snapshotter::kWorkerGrace);
+    CHECK(resumed->error().message() == "not done within 120000 ms");
+  }
+  REQUIRE(resumed);
+  CHECK_FALSE(resumed->ok());
+  CHECK(answers == 2);
+  CHECK(HasEnded(criu(1)));
+  CHECK(HasEnded(worker(1)));
+}
+
+TEST_CASE_FIXTURE(Desk, "after Cancel() nothing is told any more, and nobody runs") {
+  Restore();
+  SayKey();
+  const std::string place = work_dir();
+  SUBCASE("by its owner") { snapshotter->Cancel(); }
+  SUBCASE("by its end") { snapshotter.reset(); }
+  CHECK(HasEnded(criu()));
+  CHECK(HasEnded(worker()));
+  CHECK_FALSE(std::filesystem::exists(place));
+  HangUp();
+  clock.Advance(1h);
+  CHECK(answers == 0);
+}
+
+TEST_CASE_FIXTURE(Desk, "a verdict that nobody waits for any more is dropped") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  snapshotter->RestoreServed(1ms);
+  snapshotter->RestoreFailed("x");
+  CHECK(log.Count("snapshot.failed") == 0);
+}
+
+}  // namespace
+}  // namespace modal::lifecycle

@@ -1,0 +1,112 @@
+#include "snapshot/tree.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "agent/base/strings.h"
+#include "agent/process/process_table.h"
+#include "tests/unit/snapshot/child_process.h"
+
+namespace modal::snapshot {
+namespace {
+
+std::string LinkOf(int fd) {
+  return std::filesystem::read_symlink(Concat("/proc/self/fd/", fd)).string();
+}
+
+TEST_CASE("every process of a tree is described, its root first") {
+  pid_t grandchild = 0;
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+  const UniqueFd told(ends[0]);
+  UniqueFd telling(ends[1]);
+  HeldChild child([&](const std::function<void()>& ready) {
+    HeldChild below([&](const std::function<void()>& ready_too) { ready_too(); });
+    const pid_t self = ::getpid();
+    (void)::write(telling.get(), &self, sizeof self);
+    ready();
+  });
+  telling.Reset();
+  pid_t root = 0;
+  REQUIRE(::read(told.get(), &root, sizeof root) == sizeof root);
+  const Result<TreeFacts> facts = LookAtTree(root, ::getpid());
+  REQUIRE(facts);
+  REQUIRE(facts->processes.size() == 2);
+  const DumpedProcess& first = facts->processes[0];
+  CHECK(first.pid == root);
+  CHECK(first.parent == ::getpid());
+  CHECK(first.memory > 0);
+  CHECK(first.anonymous > 0);
+  CHECK(first.anonymous <= first.memory);
+  CHECK(first.threads == 1);
+  REQUIRE(first.stack.size() == 1);
+  CHECK(first.stack[0].starts_with(Concat(root, " ")));
+  CHECK_FALSE(first.name.empty());
+  grandchild = facts->processes[1].pid;
+  CHECK(grandchild != root);
+  CHECK(facts->processes[1].parent == root);
+  CHECK(child.LetGo() == "");
+}
+
+TEST_CASE("pipes that lead out of the tree are told, each by what it is to the holder") {
+  // A holder whose standard output and error are two pipes, and which reads a third; the tree has
+  // all of them, and one more of its own.
+  const std::string failure = InChild([]() -> std::string {
+    int out[2];
+    int err[2];
+    int hook[2];
+    if (::pipe(out) != 0 || ::pipe(err) != 0 || ::pipe(hook) != 0) return "pipe";
+    const std::string saved = LinkOf(STDOUT_FILENO);
+    ::dup2(out[1], STDOUT_FILENO);
+    ::dup2(err[1], STDERR_FILENO);
+    int own[2] = {-1, -1};
+    int told[2];
+    if (::pipe(told) != 0) return "pipe";
+    const std::string links[3] = {LinkOf(out[1]), LinkOf(err[1]), LinkOf(hook[1])};
+    HeldChild child([&](const std::function<void()>& ready) {
+      for (const int fd : {out[0], err[0], hook[0], told[0], told[1]}) ::close(fd);
+      if (::pipe(own) != 0) ::_exit(1);
+      ready();
+    });
+    ::close(told[0]);
+    ::close(told[1]);
+    ::close(hook[1]);
+    pid_t root = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+      (void)entry;
+    }
+    const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
+    for (const process::ProcessInfo& one : *all) {
+      if (one.parent == ::getpid() && one.state != 'Z') root = one.pid;
+    }
+    const Result<TreeFacts> facts = LookAtTree(root, ::getpid());
+    if (!facts) return facts.error().message();
+    std::string wrong;
+    for (const DumpedDescriptor& one : facts->descriptors) {
+      const int expected = one.id == links[0] ? 1 : 2;
+      if (one.fd != expected) wrong += Concat(one.id, " is ", one.fd, "; ");
+    }
+    for (const std::string& link : links) {
+      const auto is_this = [&link](const DumpedDescriptor& one) { return one.id == link; };
+      if (std::none_of(facts->descriptors.begin(), facts->descriptors.end(), is_this)) {
+        wrong += link + " is missing; ";
+      }
+    }
+    for (const DumpedDescriptor& one : facts->descriptors) {
+      if (one.id.rfind("pipe:[", 0) != 0) wrong += one.id + " is no pipe; ";
+    }
+    return wrong;
+  });
+  CHECK(failure == "");
+}
+
+TEST_CASE("a tree that is gone is an error") {
+  CHECK_FALSE(LookAtTree(0x7ffffff0, ::getpid()).ok());
+}
+
+}  // namespace
+}  // namespace modal::snapshot

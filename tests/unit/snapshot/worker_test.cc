@@ -1,0 +1,442 @@
+#include "snapshot/worker.h"
+
+#include <doctest/doctest.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+#include "agent/base/status_board.h"
+#include "agent/base/strings.h"
+#include "snapshot/changed_files.h"
+#include "tests/unit/snapshot/file_tree.h"
+#include "tests/unit/snapshot/store_fixture.h"
+
+namespace modal::snapshot {
+namespace {
+
+using Kind = WorkerReport::Kind;
+using Kinds = std::vector<Kind>;
+using testing::FileTree;
+
+bool Holds(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+// Dumps one small file, restores nothing.
+class FakeCriu : public Criu {
+ public:
+  std::optional<DumpSpec> dumped;
+  std::optional<RestoreSpec> restored;
+  std::optional<Error> failure;
+  std::function<void()> on_dump;  // before anything is frozen
+
+  Result<CriuTimes> Dump(const DumpSpec& spec) override {
+    dumped = spec;
+    if (on_dump) on_dump();
+    if (Result<void> put = Put(spec.images_dir + "/pages-1.img", "memory"); !put) {
+      return std::move(put.error());
+    }
+    if (failure) return *failure;
+    if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
+    return CriuTimes{Milliseconds(12), 3};
+  }
+  Result<Restored> Restore(const RestoreSpec& spec) override {
+    restored = spec;
+    if (failure) return *failure;
+    return Restored{4321, {Milliseconds(0), 5}};
+  }
+};
+
+class FakeChannel : public WorkerChannel {
+ public:
+  std::vector<WorkerReport> reports;
+  std::deque<WorkerRequest> requests;  // none left: the supervisor is gone
+
+  void Report(const WorkerReport& report) override { reports.push_back(report); }
+  Result<WorkerRequest> Await() override {
+    if (requests.empty()) return Error("the supervisor is gone");
+    const WorkerRequest next = requests.front();
+    requests.pop_front();
+    return next;
+  }
+  void Tell(WorkerRequest::Kind kind, int64_t value = 0, std::string_view text = "") {
+    WorkerRequest& request = requests.emplace_back();
+    request.kind = kind;
+    request.value = value;
+    SetBoardText(request.text, text);
+  }
+  Kinds kinds() const {
+    Kinds kinds;
+    for (const WorkerReport& report : reports) kinds.push_back(report.kind);
+    return kinds;
+  }
+  std::string last_reason() const { return std::string(BoardText(reports.back().reason)); }
+  std::string last_text() const { return std::string(BoardText(reports.back().text)); }
+};
+
+int64_t Now(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+struct Workshop : StoreFixture {
+  Workshop() {
+    std::filesystem::create_directories(work_dir);
+    root.Folder("srv");
+    job.folder = folder;
+    job.work_dir = work_dir;
+    job.work_dir_fd = 17;
+    job.explicit_key = "v1";
+    job.inputs.command = {"./server"};
+    job.inputs.environment = {"COLOUR=blue", "HOSTNAME=abc"};
+    job.inputs.kernel = "6.1.0";
+    job.root = ::getpid();
+    job.workload = 1234;
+    job.listening = "0.0.0.0:8000";
+    job.cold_ms = 800;
+    job.hooks_ms = 90;
+    job.since_ns = Now(CLOCK_REALTIME) + int64_t{3600} * 1'000'000'000;  // nothing is newer
+  }
+
+  // Each is a worker of its own.
+  const FakeChannel& Run(JobKind kind) {
+    channel.reports.clear();
+    job.kind = kind;
+    Worker(criu, channel, root.path()).Do(job);
+    return channel;
+  }
+  std::string KeyOfThis() {
+    FakeChannel asked;
+    Job question = job;
+    question.kind = JobKind::kRestore;
+    Worker(criu, asked, root.path()).Do(question);
+    return std::string(BoardText(asked.reports.at(0).text));
+  }
+  const FakeChannel& Dump() {
+    job.key = KeyOfThis();
+    job.image_identity = "key:v1";
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    return Run(JobKind::kDump);
+  }
+  // A snapshot of this key that says of itself what a test wants.
+  void Publish(Manifest manifest = SomeManifest()) {
+    manifest.times.cold_ms = 800;
+    REQUIRE(Problem(Make(*store, KeyOfThis(), std::move(manifest))) == "");
+  }
+  Verdict verdict() {
+    const Result<Verdict> read = store->ReadVerdict(KeyOfThis());
+    REQUIRE(read);
+    return *read;
+  }
+
+  const std::string work_dir = temp.path() + "/work";
+  FileTree root;
+  Job job;
+  FakeCriu criu;
+  FakeChannel channel;
+};
+
+// Restores ----------------------------------------------------------------------------------------
+
+TEST_CASE_FIXTURE(Workshop, "a restore job tells the key, and that there is nothing of it yet") {
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(IsKey(BoardText(channel.reports[0].text)));
+  CHECK(BoardText(channel.reports[0].reason) == "key:v1");
+  CHECK(channel.last_reason() == "there is no snapshot of this key yet");
+  CHECK(channel.reports[1].value == 0);
+  CHECK_FALSE(criu.restored);
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "without an identity of the image there is no key, and no more is done") {
+  job.explicit_key.clear();
+  job.fingerprint.executable = root.At("no-such-program");
+  job.fingerprint.workdir = root.At("no-such-folder");
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey});
+  CHECK(channel.last_text().empty());
+  CHECK_FALSE(channel.last_reason().empty());
+}
+
+TEST_CASE_FIXTURE(Workshop, "a folder that is none is a cold start that says so") {
+  REQUIRE(Put(temp.path() + "/file", "x").ok());
+  job.folder = temp.path() + "/file";
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), job.folder));
+}
+
+TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by how it served") {
+  Manifest manifest = SomeManifest();
+  manifest.workload = 1501;
+  manifest.descriptors = {{1, "pipe:[11]"}, {2, "pipe:[22]"}};
+  Publish(manifest);
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 120);
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kRestored, Kind::kDone});
+  CHECK(channel.reports[1].value > 9000);
+  CHECK(channel.reports[1].cold_ms == 800);
+  CHECK(channel.reports[2].pid == 4321);
+  CHECK(channel.reports[2].other == 1501);
+  CHECK(channel.reports[2].value == 5 * 4096);
+  CHECK(channel.reports[2].cold_ms == 800);
+  CHECK(channel.last_text() == "proven");
+  REQUIRE(criu.restored);
+  CHECK(criu.restored->images_dir == folder + "/" + KeyOfThis() + "/images");
+  CHECK(criu.restored->work_dir == work_dir);
+  CHECK(criu.restored->work_dir_fd == 17);
+  REQUIRE(criu.restored->descriptors.size() == 2);
+  CHECK(criu.restored->descriptors[0].id == "pipe:[11]");
+  CHECK(criu.restored->descriptors[0].fd == kCriuFirstDescriptorFd);
+  CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
+  CHECK(verdict().restores == 1);
+  CHECK(verdict().last_restore_ms == 120);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a restore that gains too little is not done again, nor dumped anew") {
+  Publish();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 790);
+  Run(JobKind::kRestore);
+  CHECK(channel.last_text() == "not-worth-it");
+  criu.restored.reset();
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), "not worth it"));
+  CHECK(channel.reports.back().value == 1);  // it is there all the same
+  CHECK_FALSE(criu.restored);
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "two restores that fail quarantine the key, and the third is not tried") {
+  Publish();
+  criu.failure = Error("criu restore: pid 1000 is taken");
+  for (int round = 0; round < 2; ++round) {
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    Run(JobKind::kRestore);
+    REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kFailed});
+    CHECK(channel.last_reason() == "criu restore: pid 1000 is taken");
+    CHECK(verdict().failures == static_cast<uint32_t>(round) + 1);
+  }
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), "quarantined: criu restore: pid 1000 is taken"));
+  CHECK(Holds(channel.last_reason(), "snapshot delete"));
+  CHECK(channel.reports.back().value == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a restored tree that did not serve counts as a failure") {
+  Publish();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kUseless, 0, "not ready within 5000 ms");
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(channel.last_reason() == "not ready within 5000 ms");
+  CHECK(verdict().failures == 1);
+  CHECK(verdict().restores == 0);
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "a supervisor that goes away before the restore is none of its failures") {
+  Publish();
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kFailed});
+  CHECK_FALSE(criu.restored);
+  CHECK(verdict().failures == 0);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a supervisor that goes away before the verdict leaves it open") {
+  Publish();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kRestored});
+  CHECK(verdict().failures == 0);
+  CHECK(verdict().restores == 0);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a damaged snapshot is a cold start and a failure of it") {
+  Publish();
+  std::filesystem::resize_file(PathOf("images/pages-1.img", KeyOfThis()), 4096);
+  // KeyOfThis() itself has looked at it and noted one.
+  const uint32_t before = verdict().failures;
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), "pages-1.img"));
+  CHECK(channel.reports.back().value == 1);
+  CHECK(verdict().failures > before);
+  CHECK_FALSE(criu.restored);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a snapshot of a machine that has run for longer is left alone") {
+  Manifest manifest = SomeManifest();
+  manifest.uptime_ms = static_cast<uint64_t>(Now(CLOCK_BOOTTIME) / 1'000'000 + 3'600'000);
+  Publish(manifest);
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), "its clocks would go back"));
+  CHECK(channel.reports.back().value == 1);
+  CHECK(verdict().failures == 0);
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "carried files that cannot be put back are a failed restore, without CRIU") {
+  Manifest manifest = SomeManifest();
+  manifest.carried_files = 1;
+  Contents contents = SomeContents();
+  contents["files.tar"] = "no archive at all";
+  REQUIRE(Problem(Make(*store, KeyOfThis(), manifest, contents)) == "");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds().back() == Kind::kFailed);
+  CHECK_FALSE(criu.restored);
+  CHECK(verdict().failures == 1);
+}
+
+// Dumps -------------------------------------------------------------------------------------------
+
+TEST_CASE_FIXTURE(Workshop,
+                  "a dump is published after the tree runs again, with what is known of it") {
+  Dump();
+  REQUIRE(channel.kinds() == Kinds{Kind::kFound, Kind::kResumed, Kind::kDone});
+  CHECK(channel.reports[1].value == 12);
+  CHECK(channel.reports[2].value == 3 * 4096);
+  REQUIRE(criu.dumped);
+  CHECK(criu.dumped->root == ::getpid());
+  CHECK(criu.dumped->leave_running);
+  CHECK(criu.dumped->work_dir_fd == 17);
+  Result<std::optional<Store::Found>> found = store->Find(job.key);
+  REQUIRE((found && *found));
+  const Manifest& manifest = (*found)->manifest;
+  CHECK(manifest.workload == 1234);
+  CHECK(manifest.listening == "0.0.0.0:8000");
+  CHECK(manifest.times.cold_ms == 800);
+  CHECK(manifest.times.hooks_ms == 90);
+  CHECK(manifest.times.frozen_ms == 12);
+  CHECK(manifest.image_identity == "key:v1");
+  CHECK(manifest.command == std::vector<std::string>{"./server"});
+  CHECK(manifest.variables == std::vector<std::string>{"COLOUR"});
+  CHECK(manifest.uptime_ms > 0);
+  CHECK(manifest.carried_files == 0);
+  REQUIRE_FALSE(manifest.processes.empty());
+  CHECK(manifest.processes[0].pid == ::getpid());
+  CHECK(Problem(store->Verify(job.key)) == "");
+}
+
+TEST_CASE_FIXTURE(Workshop, "what a dump has published is what the next start restores") {
+  Dump();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 100);
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(channel.last_text() == "proven");
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "files that the start has written travel along, also those of the last moment") {
+  root.File("srv/old", "as it was in the image");
+  job.since_ns = Now(CLOCK_REALTIME) - int64_t{3600} * 1'000'000'000;
+  root.File("srv/model", "downloaded");
+  criu.on_dump = [this] { root.File("srv/late", "written while it was looked at"); };
+  Dump();
+  REQUIRE(channel.kinds().back() == Kind::kDone);
+  std::filesystem::remove_all(root.At("srv"));
+  root.Folder("srv");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 100);
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds().back() == Kind::kDone);
+  CHECK(root.Read("srv/model") == "downloaded");
+  CHECK(root.Read("srv/late") == "written while it was looked at");
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "more files than may travel decline the dump before anybody is disturbed") {
+  job.since_ns = 0;
+  root.File("srv/huge", "");
+  std::filesystem::resize_file(root.At("srv/huge"), kMaxCarried + 1);
+  Dump();
+  REQUIRE(channel.kinds() == Kinds{Kind::kFailed});
+  CHECK(Holds(channel.last_reason(), "64 MiB"));
+  CHECK_FALSE(criu.dumped);
+  CHECK_FALSE(std::filesystem::exists(folder + "/" + job.key));
+}
+
+TEST_CASE_FIXTURE(Workshop, "a second dump of the same key is declined") {
+  Dump();
+  criu.dumped.reset();
+  channel.requests.clear();
+  Run(JobKind::kDump);
+  REQUIRE(channel.kinds() == Kinds{Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), "there is a snapshot of this key"));
+  CHECK_FALSE(criu.dumped);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a dump that fails leaves no trace in the folder") {
+  const std::vector<std::string> before = [this] {
+    job.key = KeyOfThis();
+    return NamesOf(folder);
+  }();
+  SUBCASE("in CRIU") {
+    criu.failure = Error("criu dump: Connected TCP socket");
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK(channel.last_reason() == "criu dump: Connected TCP socket");
+  }
+  SUBCASE("while the tree is frozen: too much was written meanwhile") {
+    job.since_ns = 0;
+    criu.on_dump = [this] {
+      root.File("srv/huge", "");
+      std::filesystem::resize_file(root.At("srv/huge"), kMaxCarried + 1);
+    };
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK(Holds(channel.last_reason(), "huge"));
+  }
+  SUBCASE("because the supervisor is gone") {
+    job.image_identity = "key:v1";
+    Run(JobKind::kDump);
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK_FALSE(criu.dumped);
+  }
+  SUBCASE("because the tree is gone") {
+    job.root = 0x7ffffff0;  // beyond any pid
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFailed});
+    CHECK(Holds(channel.last_reason(), "gone"));
+  }
+  CHECK_FALSE(std::filesystem::exists(folder + "/" + job.key));
+  for (const std::string& name : NamesOf(folder)) CHECK_FALSE(Holds(name, ".staging"));
+  channel.requests.clear();
+  criu.failure.reset();
+  criu.on_dump = nullptr;
+  std::filesystem::remove_all(root.At("srv"));
+  job.root = ::getpid();
+  Dump();  // and the next one may try
+  CHECK(channel.kinds().back() == Kind::kDone);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a dump that ends the tree is told so to CRIU") {
+  job.key = KeyOfThis();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kCreate);
+  REQUIRE(criu.dumped);
+  CHECK_FALSE(criu.dumped->leave_running);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a dump that cannot be published says so after the tree runs again") {
+  job.key = KeyOfThis();
+  // Somebody else was quicker (where locks of one machine are not seen by another).
+  criu.on_dump = [this] { std::filesystem::create_directories(folder + "/" + job.key); };
+  Dump();
+  CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kResumed, Kind::kFailed});
+}
+
+}  // namespace
+}  // namespace modal::snapshot

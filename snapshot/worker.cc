@@ -17,6 +17,7 @@
 #include "snapshot/criu_session.h"
 #include "snapshot/pids.h"
 #include "snapshot/tree.h"
+#include "snapshot/unlinked_files.h"
 
 namespace modal::snapshot {
 namespace {
@@ -270,7 +271,13 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
+  UnlinkedFiles unlinked;
+  spec.when_frozen = [&]() -> Result<void> {
+    unlinked.Open(manifest.root);
+    return {};
+  };
   spec.while_frozen = [&]() -> Result<void> {
+    unlinked.PutBack();
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);

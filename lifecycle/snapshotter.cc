@@ -126,7 +126,8 @@ Result<void> Snapshotter::StartCriu(int socket) {
   spec.workdir = "/";
   spec.fds.push_back({socket, snapshot::kCriuSocketFd});
   int next = snapshot::kCriuFirstDescriptorFd;
-  for (const int fd : standard_) spec.fds.push_back({fd, next++});
+  spec.fds.push_back({standard_[0], next++});
+  for (int i = 0; i < snapshot::kCriuErrorFds; ++i) spec.fds.push_back({standard_[1], next++});
   Result<std::unique_ptr<process::Process>> process =
       launcher_.Launch(spec, [this](ExitStatus status) { OnHelperExit(criu_, "criu", status); });
   if (!process) return std::move(process.error()).While("snapshot: criu");

@@ -62,7 +62,7 @@ STACKS = [
     Stack("node with express", "node", ["node", "express.js"]),
     Stack("a JVM", "java", ["java", "Server"], status=143),
     Stack("php-fpm behind nginx", "php", ["nginx", "-c", "/app/nginx.conf", "-e", "stderr"],
-          options=["--on-enter=php-fpm8.2 --fpm-config /app/php-fpm.conf"], ended=None),
+          options=["--on-enter=php-fpm8.2 --allow-to-run-as-root --fpm-config /app/php-fpm.conf"], ended=None),
     Stack("a static server on an empty root", "static", ["/server"], ask=["/server", "ask"]),
 ]
 

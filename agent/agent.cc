@@ -151,7 +151,7 @@ Result<void> Agent::SetUp() {
           [this] { return reaper_.last_orphan(); },
           [this](health::AgentStatus& status) { Count(status); },
           [this](std::vector<std::string>& changed) { return Reload(changed); }, own_listeners_,
-          snapshots_.get(), keeper_.get()},
+          snapshots_.get(), keeper_.get(), no_snapshots_},
       [this] { return job_control_->seat(); },
       [this](int exit_code) {
         exit_code_ = exit_code;
@@ -168,7 +168,8 @@ void Agent::MakeSnapshots() {
   lifecycle::Options& options = invocation_.options;
   if (!options.snapshots.on()) return;
   const auto off = [this](const std::string& why) {
-    log_.Warn("snapshot.off", {{"message", "no snapshots: " + why}});
+    no_snapshots_ = "no snapshots: " + why;
+    log_.Warn("snapshot.off", {{"message", no_snapshots_}});
   };
   if (ControllingTerminal() >= 0) {
     return off("standard input is a terminal, which a restored server would not have");
@@ -182,7 +183,7 @@ void Agent::MakeSnapshots() {
   if (!output) return off(output.error().message());
   output_ = *std::move(output);
   if (Result<void> hidden = HideIoUring(options); !hidden) {
-    log_.Warn("snapshot.preload", {{"message", hidden.error().message()}});
+    log_.Info("snapshot.preload", {{"message", hidden.error().message()}});
   }
   // The same in each container that is to take the tree over.
   options.capabilities = made->job.inputs.capabilities;

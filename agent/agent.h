@@ -77,6 +77,7 @@ class Agent {
   std::unique_ptr<lifecycle::WorkloadOutput> output_;
   std::unique_ptr<lifecycle::KeeperLauncher> keeper_;
   std::unique_ptr<lifecycle::Snapshotter> snapshots_;
+  std::string no_snapshots_;  // why there are none, though they were asked for
   std::unique_ptr<lifecycle::Supervisor> supervisor_;
   std::unique_ptr<lifecycle::ControlServer> control_;
   std::unique_ptr<Timer> control_start_;

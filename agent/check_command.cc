@@ -8,6 +8,7 @@
 #include "agent/base/json_writer.h"
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
+#include "agent/readable.h"
 #include "agent/text_columns.h"
 
 namespace modal {
@@ -114,7 +115,7 @@ struct CapabilityMeaning {
 constexpr std::array kCapabilities{
     CapabilityMeaning{CAP_KILL, "A server that runs as another user can be stopped.",
                       "A server that runs as another user could not be stopped."},
-    CapabilityMeaning{CAP_SETPCAP, "--cap-keep can empty the bounding set.",
+    CapabilityMeaning{CAP_SETPCAP, "--cap-keep can empty the bounding set, and CRIU can restore.",
                       "--cap-keep sets no_new_privs, since the bounding set stays as it is."},
     CapabilityMeaning{CAP_NET_BIND_SERVICE, "Ports below 1024 can be opened.",
                       "Ports below 1024 can be opened only if the kernel was told so."},
@@ -124,7 +125,7 @@ constexpr std::array kCapabilities{
                       "--rlimit can lower hard limits, not raise them."},
     CapabilityMeaning{CAP_SYS_ADMIN, "CRIU can dump a server that has a seccomp filter.",
                       "CRIU cannot dump a server that has a seccomp filter."},
-    CapabilityMeaning{CAP_CHECKPOINT_RESTORE, "CRIU can dump and restore.",
+    CapabilityMeaning{CAP_CHECKPOINT_RESTORE, "CRIU may dump and restore.",
                       "CRIU cannot dump or restore (docker run --cap-add CHECKPOINT_RESTORE)."},
 };
 
@@ -162,7 +163,7 @@ Finding Seccomp(const ContainerFacts& facts) {
 
 Finding OwnFilter(const ContainerFacts& facts) {
   if (facts.filter_error.empty()) {
-    return {"own filters", Verdict::kOk, "yes",
+    return {"own filters", Verdict::kOk, "a trial passed",
             "--seccomp-profile works, and the admin endpoints are confined."};
   }
   return {"own filters", Verdict::kNo, facts.filter_error,
@@ -210,13 +211,49 @@ Finding Terminal(const ContainerFacts& facts) {
 
 Finding Criu(const ContainerFacts& facts) {
   if (facts.criu.empty()) {
-    return {"criu", Verdict::kNo, "not in PATH", "Processes cannot be dumped or restored."};
+    return {"criu", Verdict::kNo, "none",
+            Concat("It would take snapshots: ", facts.criu_error, ".")};
   }
   if (!facts.criu_error.empty()) {
     return {"criu", Verdict::kNo, facts.criu, Concat("It does not work: ", facts.criu_error, ".")};
   }
-  return {"criu", Verdict::kOk, Concat(facts.criu_version, " ", facts.criu),
-          "`criu check` says more about this kernel."};
+  return {"criu", Verdict::kOk, Concat(facts.criu_version, ", ", facts.criu),
+          "It takes and restores memory snapshots (--snapshot-dir)."};
+}
+
+constexpr uint64_t kCriuNeeds = uint64_t{1} << CAP_CHECKPOINT_RESTORE | uint64_t{1} << CAP_SETPCAP;
+
+// What is to be done about a CRIU that cannot work here, as far as capabilities and filters are to
+// blame; empty if they are not.
+std::string Remedy(const ContainerFacts& facts) {
+  const uint64_t missing = kCriuNeeds & ~facts.capabilities;
+  const bool may_all = (facts.capabilities >> CAP_SYS_ADMIN & 1) != 0;
+  if (missing != 0 && !may_all) {
+    // Docker gives capabilities to root alone.
+    if ((missing & ~facts.bounding) == 0 && facts.uid != 0) {
+      return Concat(
+          " Users other than root have none of its capabilities: `setcap "
+          "cap_checkpoint_restore,cap_setpcap+ep ",
+          facts.criu, "` in the image, or run as root.");
+    }
+    return Concat(" It needs ", process::CapabilitiesToString(missing), ": docker run --cap-add.");
+  }
+  if (facts.seccomp_mode != 0) return " The container's filter may be why: seccomp=unconfined.";
+  return "";
+}
+
+// Nothing if nobody has tried.
+void AddTrial(const ContainerFacts& facts, std::vector<Finding>& findings) {
+  if (facts.criu_trial) {
+    findings.push_back(
+        {"snapshots", Verdict::kOk, "yes",
+         Concat("A process was dumped here within ", facts.criu_trial->dump.count(),
+                " ms, and restored within ", facts.criu_trial->restore.count(), " ms.")});
+  } else if (!facts.criu_trial_error.empty()) {
+    findings.push_back({"snapshots", Verdict::kNo, "a trial failed",
+                        Concat("They cannot be taken here: ", Printable(facts.criu_trial_error),
+                               ".", Remedy(facts))});
+  }
 }
 
 }  // namespace
@@ -229,6 +266,7 @@ std::vector<Finding> Judge(const ContainerFacts& facts) {
                                 Seccomp(facts),   OwnFilter(facts)};
   AddCapabilities(facts, findings);
   findings.push_back(Criu(facts));
+  AddTrial(facts, findings);
   return findings;
 }
 

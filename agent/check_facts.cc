@@ -29,6 +29,7 @@
 #include "agent/process/terminal.h"
 #include "agent/text_file.h"
 #include "healthcheck/sock_diag.h"
+#include "snapshot/criu_location.h"
 
 namespace modal {
 namespace {
@@ -196,19 +197,29 @@ Result<std::string> OutputOf(std::vector<std::string> argv) {
   return output;
 }
 
-void FindCriu(ContainerFacts& facts) {
+void FindCriu(const LookAroundSpec& spec, ContainerFacts& facts) {
   const char* path = ::getenv("PATH");
-  const Result<std::string> found =
-      process::FindExecutable("criu", path ? path : "/usr/sbin:/usr/bin:/sbin:/bin", "");
-  if (!found) return;
-  facts.criu = *found;
-  const Result<std::string> output = OutputOf({*found, "--version"});
+  const Result<snapshot::CriuLocation> found =
+      snapshot::LocateCriu(spec.criu, path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
+  if (!found) {
+    facts.criu_error = found.error().message();
+    return;
+  }
+  facts.criu = found->path;
+  const Result<std::string> output = OutputOf({found->path, "--version"});
   if (!output) {
     facts.criu_error = output.error().message();
     return;
   }
   facts.criu_version = CriuVersionIn(*output);
   if (facts.criu_version.empty()) facts.criu_error = "it does not say its version";
+  if (spec.executable.empty() || !facts.criu_error.empty()) return;
+  const Result<CriuTrial> trial = TryCriu(found->path, spec.executable);
+  if (trial) {
+    facts.criu_trial = *trial;
+  } else {
+    facts.criu_trial_error = trial.error().message();
+  }
 }
 
 }  // namespace
@@ -222,7 +233,7 @@ std::string CriuVersionIn(const std::string& output) {
   return "";
 }
 
-ContainerFacts LookAround(const std::string& control) {
+ContainerFacts LookAround(const LookAroundSpec& spec) {
   ContainerFacts facts;
   utsname names{};
   if (::uname(&names) == 0) facts.kernel = names.release;
@@ -230,7 +241,7 @@ ContainerFacts LookAround(const std::string& control) {
   if (const auto name = ReadTextFile("/proc/1/comm")) facts.process_1 = Trim(*name);
   facts.proc = ::access("/proc/self/stat", R_OK) == 0;
   facts.proc_net_tcp = ::access("/proc/net/tcp", R_OK) == 0;
-  FindControlPath(control, facts);
+  FindControlPath(spec.control, facts);
   facts.shell = ::access("/bin/sh", X_OK) == 0;
   facts.terminal = process::IsTerminal(STDIN_FILENO);
   ::getrlimit(RLIMIT_NOFILE, &facts.open_files);
@@ -245,7 +256,7 @@ ContainerFacts LookAround(const std::string& control) {
   // These leave their mark on this process, the last one on everything after it.
   facts.subreaper = process::BecomeSubreaper();
   event::BlockSignals();
-  FindCriu(facts);
+  FindCriu(spec, facts);
   event::UnblockSignals();
   facts.filter_error = WhyNoFilter();
   return facts;

@@ -12,6 +12,8 @@
 #include <optional>
 #include <string>
 
+#include "agent/criu_trial.h"
+
 namespace modal {
 
 struct ContainerFacts {
@@ -41,14 +43,21 @@ struct ContainerFacts {
   std::optional<uint64_t> pids_limit;  // of the cgroup
   std::optional<uint64_t> pids_used;
 
-  std::string criu;          // path; empty: not in PATH
+  std::string criu;          // path; empty: there is none
   std::string criu_version;  // "4.1.1", or empty
-  std::string criu_error;
-  bool terminal = false;  // stdin is one
+  std::string criu_error;    // why there is none, or it does not work
+  // What came of a trial (criu_trial.h).
+  std::optional<CriuTrial> criu_trial;
+  std::string criu_trial_error;  // empty, and no trial: nobody has tried
+  bool terminal = false;         // stdin is one
 };
 
-// `control`: the chosen control socket, or empty.
-ContainerFacts LookAround(const std::string& control);
+struct LookAroundSpec {
+  std::string control;     // the chosen control socket, or empty
+  std::string criu;        // --criu, or empty
+  std::string executable;  // our own binary, for a trial of CRIU; empty: no trial
+};
+ContainerFacts LookAround(const LookAroundSpec& spec);
 
 // "Version: 4.1.1\nGitID: ..." is "4.1.1"; empty if there is no such line.
 std::string CriuVersionIn(const std::string& output);

@@ -23,10 +23,11 @@ struct SubcommandMode {
 
 Mode ModeOf(std::string_view subcommand) {
   constexpr std::array kModes{
-      SubcommandMode{"health", Mode::kHealth}, SubcommandMode{"status", Mode::kStatus},
-      SubcommandMode{"drain", Mode::kDrain},   SubcommandMode{"reload", Mode::kReload},
-      SubcommandMode{"check", Mode::kCheck},   SubcommandMode{"config", Mode::kConfig},
-      SubcommandMode{"token", Mode::kToken},   SubcommandMode{"version", Mode::kVersion},
+      SubcommandMode{"health", Mode::kHealth},     SubcommandMode{"status", Mode::kStatus},
+      SubcommandMode{"drain", Mode::kDrain},       SubcommandMode{"reload", Mode::kReload},
+      SubcommandMode{"check", Mode::kCheck},       SubcommandMode{"config", Mode::kConfig},
+      SubcommandMode{"token", Mode::kToken},       SubcommandMode{"version", Mode::kVersion},
+      SubcommandMode{"snapshot", Mode::kSnapshot},
   };
   for (const SubcommandMode& one : kModes) {
     if (one.name == subcommand) return one.mode;
@@ -42,9 +43,13 @@ Result<void> FillControl(const Configuration& configuration, Invocation& invocat
   if (applied && is_limited) {
     applied = ApplySetting(configuration, configuration["health-timeout"], draft);
   }
+  if (applied && invocation.mode == Mode::kCheck) {
+    applied = ApplySetting(configuration, configuration["criu"], draft);
+  }
   if (!applied) return applied;
   invocation.options.control = std::move(draft.options.control);
   invocation.options.health_timeout = draft.options.health_timeout;
+  invocation.options.snapshots.criu = std::move(draft.options.snapshots.criu);
   return {};
 }
 
@@ -82,6 +87,11 @@ Result<void> FillOptions(const Configuration& configuration, const Surroundings&
   return {};
 }
 
+Error NoSnapshotFolder(std::string_view name) {
+  return Error(Concat("`modal-agent ", name,
+                      "` needs a folder: --snapshot-dir DIR, or MODAL_AGENT_SNAPSHOT_DIR"));
+}
+
 // `modal-agent token new`: needs no settings, and no agent.
 Result<Invocation> ParseToken(const CommandWords& words, ParsedOptions options,
                               Invocation invocation) {
@@ -98,8 +108,33 @@ Result<Invocation> ParseToken(const CommandWords& words, ParsedOptions options,
   return invocation;
 }
 
+// `modal-agent snapshot list` and its like: all but `create`.
+Result<Invocation> ParseSnapshot(const SnapshotVerb& verb, const CommandWords& words,
+                                 const ParsedOptions& options, const Surroundings& around,
+                                 Invocation invocation) {
+  Result<SnapshotRequest> request = MakeSnapshotRequest(verb, words.command, options.prune);
+  if (!request) return std::move(request.error());
+  const Result<Configuration> configuration = Configuration::Gather(options.flags, around);
+  if (!configuration) return configuration.error();
+  Draft draft;
+  Result<void> applied = ApplySetting(*configuration, (*configuration)["snapshot-dir"], draft);
+  if (applied && verb.action == SnapshotAction::kInspect) {
+    applied = ApplySetting(*configuration, (*configuration)["criu"], draft);
+  }
+  if (!applied) return std::move(applied.error());
+  request->folder = std::move(draft.options.snapshots.folder);
+  request->criu = std::move(draft.options.snapshots.criu);
+  if (request->folder.empty()) return NoSnapshotFolder(words.name);
+  invocation.snapshot = *std::move(request);
+  return invocation;
+}
+
 Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
   CommandWords split = SplitWords(words);
+  if (split.subcommand == "snapshot" && !split.verb.empty()) {
+    const Result<SnapshotVerb> verb = FindSnapshotVerb(split.verb);
+    if (!verb) return verb.error();
+  }
   Result<ParsedOptions> parsed = ParseOptionWords(split);
   if (!parsed) return std::move(parsed.error());
 
@@ -108,10 +143,17 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
   invocation.json = parsed->json;
   if (parsed->help) {
     invocation.mode = Mode::kHelp;
-    invocation.text = HelpText(split.subcommand);
+    invocation.text = HelpText(split.name);
     return invocation;
   }
   if (parsed->version) invocation.mode = Mode::kVersion;
+  const bool creates = split.subcommand == "snapshot" && split.verb == kCreateVerb;
+  if (creates && invocation.mode == Mode::kSnapshot) invocation.mode = Mode::kServe;
+  if (invocation.mode == Mode::kSnapshot) {
+    const Result<SnapshotVerb> verb = FindSnapshotVerb(split.verb);
+    if (!verb) return verb.error();
+    return ParseSnapshot(*verb, split, *parsed, around, std::move(invocation));
+  }
   if (invocation.mode != Mode::kServe && !split.command.empty()) {
     return Error(Concat("`modal-agent ", split.subcommand, "` takes no COMMAND, and got ",
                         ShellJoin(split.command)));
@@ -125,6 +167,8 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
     return ParseToken(split, *std::move(parsed), std::move(invocation));
   }
 
+  // Last, so that it counts over whatever environment and file say.
+  if (creates) parsed->flags.push_back({FindSetting("snapshot"), std::string(kCreateVerb)});
   around.is_local_run = split.subcommand == "run" && !around.is_process_1;
   const Result<Configuration> configuration = Configuration::Gather(parsed->flags, around);
   if (!configuration) return configuration.error();
@@ -141,6 +185,7 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
     return std::move(filled.error());
   }
   const lifecycle::Options& options = invocation.options;
+  if (creates && !options.snapshots.on()) return NoSnapshotFolder(split.name);
   if (split.subcommand == "run" && options.command.empty() && options.on_enter.empty()) {
     return Error("`modal-agent run` needs a COMMAND, as in modal-agent run ./server");
   }

@@ -5,6 +5,9 @@
 //   modal-agent run [OPTIONS] [--] COMMAND...   kServe, on a laptop
 //   modal-agent health | status | drain | reload | check | config | version [OPTIONS]
 //   modal-agent token new [OPTIONS]
+//   modal-agent snapshot list | inspect | verify | delete | prune | pack | unpack [OPTIONS]
+//   [KEY...] modal-agent snapshot create [OPTIONS] [--] [COMMAND...]     kServe, with --snapshot
+//   create
 //
 // Options end at `--` or at the first word that is none; everything after is COMMAND, untouched. A
 // subcommand is one only as the first word.
@@ -16,6 +19,7 @@
 
 #include "agent/base/log.h"
 #include "agent/base/result.h"
+#include "agent/snapshot_request.h"
 #include "lifecycle/options.h"
 
 namespace modal {
@@ -29,17 +33,20 @@ enum class Mode {
   kCheck,
   kConfig,
   kToken,
+  kSnapshot,
   kVersion,
   kHelp,
 };
 
 struct Invocation {
   Mode mode = Mode::kServe;
-  lifecycle::Options options;  // complete for kServe; for others `control` and `health_timeout`
+  // Complete for kServe; for others `control`, `health_timeout` and, for kCheck, `snapshots.criu`.
+  lifecycle::Options options;
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
   bool json = false;                  // --json of a subcommand
   std::string environment;            // kToken: where it is to be good; empty: everywhere
+  SnapshotRequest snapshot;           // kSnapshot
   std::string text;                   // kHelp, kConfig, kVersion: what to print
   std::vector<std::string> warnings;  // one sentence each, for the log or for stderr
 };
@@ -55,7 +62,7 @@ Result<Invocation> ParseCommandLine(std::span<char* const> argv, const Surroundi
 
 // Does what every mode but kServe does, prints to stdout (errors and warnings to stderr) and
 // returns the exit code: 0, or 1 for "unhealthy", "no agent answers" and "the agent cannot run
-// here".
+// here", or 122 for a snapshot command that failed.
 int RunCommand(const Invocation& invocation);
 
 }  // namespace modal

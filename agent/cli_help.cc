@@ -7,6 +7,7 @@
 #include "agent/base/strings.h"
 #include "agent/cli_options.h"
 #include "agent/settings.h"
+#include "agent/snapshot_request.h"
 #include "agent/text_columns.h"
 
 namespace modal {
@@ -40,6 +41,7 @@ Subcommands (modal-agent SUBCOMMAND --help says more):
   check      what this container permits
   config     every setting with its value and where that comes from
   token      make a key and a secret for a client of the gateway
+  snapshot   look after the memory snapshots in --snapshot-dir, or make one
   version    version and build
 )";
 
@@ -48,10 +50,10 @@ Each option is also a variable (--startup-timeout 5 is
 MODAL_AGENT_STARTUP_TIMEOUT=5) and a line of the config file
 (startup-timeout = 5). Flag counts over environment over file over default.
 Repeatable ones (*) stand there on lines of their own. A DURATION is 5, 5s,
-250ms, 2m or 1h; a SIZE is 65536, 64k, 2MiB or 4GiB.
+250ms, 2m, 1h or 7d; a SIZE is 65536, 64k, 2MiB or 4GiB.
 
 Exit codes: the server's own; 128+N if signal N ended it; 120 a hook failed; 121
-unhealthy; 124 the port did not open in time; 125 the agent's own error or a bad
+unhealthy; 122 a snapshot command failed; 124 the port did not open in time; 125 the agent's own error or a bad
 setting; 126 COMMAND cannot be executed; 127 COMMAND was not found.
 )";
 
@@ -87,8 +89,10 @@ stay in force and the exit code is 1.
 )"},
     SubcommandHelp{
         "check", R"(Shows what this container permits, and what that means for the agent: process 1,
-/proc, capabilities, seccomp, limits, a folder for the control socket, CRIU.
-Exits with 0 if the agent can run here, else with 1.
+/proc, capabilities, seccomp, limits, a folder for the control socket, and
+whether CRIU can take snapshots here and restore them: if there is one, it dumps
+a small process and restores it. Exits with 0 if the agent can run here, else
+with 1.
 )"},
     SubcommandHelp{"config",
                    R"(Shows every setting with its value and where that comes from, in the format of
@@ -102,6 +106,63 @@ sends in the headers Modal-Key and Modal-Secret, and the line for the file of
 --proxy-tokens. Only the secret's SHA-256 stands in the line. The secret is
 printed, and kept nowhere.
 )"},
+    SubcommandHelp{"snapshot",
+                   R"(Looks after the memory snapshots in the folder of --snapshot-dir. A KEY may be
+abbreviated as long as only one snapshot begins so.
+
+Verbs (modal-agent snapshot VERB --help says more):
+  create     start the server, take a snapshot of it, try that, and end
+  list       all of them, the youngest first
+  inspect    all that is known of one, and whether it can be restored here
+  verify     read every byte, and compare checksums
+  delete     remove some
+  prune      remove the old ones, or what is too much
+  pack       write one into a single file
+  unpack     put the snapshot of such a file into the folder
+
+Exits with 122 if what was asked for could not be done.
+)"},
+    SubcommandHelp{"snapshot create",
+                   R"(Starts COMMAND as `modal-agent` does, takes a snapshot of it once it is ready,
+ends it, and restores the snapshot to try it; then ends. For the build of an
+image, or a job that fills the folder before any container is started. Exits
+with 0 if there is a snapshot now that can be restored, else with 122.
+)"},
+    SubcommandHelp{"snapshot list",
+                   R"(Lists the snapshots in the folder, the youngest first: key, age, size on disk,
+what is known of its worth, and the command. Those in use by a container at this
+moment are marked *.
+)"},
+    SubcommandHelp{"snapshot inspect",
+                   R"(Shows all that is known of a snapshot: key, image, command, names of the
+variables that count, times, processes with their memory and what they were
+waiting for, files, what is known of its worth, the uptime that it needs, and
+whether it can be restored here, or why not.
+)"},
+    SubcommandHelp{"snapshot verify",
+                   R"(Reads every byte of these snapshots, or of all, and compares checksums. Exits
+with 122 if one is damaged.
+)"},
+    SubcommandHelp{"snapshot delete",
+                   R"(Removes these snapshots and what is known of their worth. One that is in use
+stays, and the exit code is 122.
+)"},
+    SubcommandHelp{
+        "snapshot prune",
+        R"(Removes what is older, or too much: of what the rules do not keep, the oldest go
+first. Snapshots in use stay, and count.
+)"},
+    SubcommandHelp{
+        "snapshot pack",
+        R"(Writes a snapshot into FILE (- is standard output), which can be copied to
+another machine: a tar archive, compressed with zstd. Checksums are compared on
+the way; FILE is there as a whole, or not at all. It holds the memory of
+processes, secrets included.
+)"},
+    SubcommandHelp{"snapshot unpack",
+                   R"(Puts the snapshot of FILE (- is standard input), made by `modal-agent snapshot
+pack`, into the folder, once all its checksums are right, and says its key.
+)"},
     SubcommandHelp{"version", R"(Shows version and build.
 )"},
 };
@@ -111,6 +172,17 @@ std::string_view TextOf(std::string_view subcommand) {
     if (one.name == subcommand) return one.text;
   }
   return {};
+}
+
+// What stands behind the name on the first line of its help.
+std::string OperandsOf(std::string_view subcommand) {
+  if (subcommand == "token") return " new [OPTIONS]";
+  if (subcommand == "snapshot") return " VERB [OPTIONS]";
+  for (const SnapshotVerb& verb : SnapshotVerbs()) {
+    if (subcommand != Concat("snapshot ", verb.name)) continue;
+    return Concat(" [OPTIONS]", verb.operands.empty() ? "" : " ", verb.operands);
+  }
+  return " [OPTIONS]";
 }
 
 void AppendOption(std::string& out, std::string_view option, std::string_view text) {
@@ -175,15 +247,21 @@ std::string HelpText(std::string_view subcommand) {
     AppendOption(out, "--version", "version and build");
     return out += kTail;
   }
-  out = Concat("modal-agent ", subcommand, subcommand == "token" ? " new" : "", " [OPTIONS]\n\n",
-               TextOf(subcommand), "\nOptions:\n");
+  out = Concat("modal-agent ", subcommand, OperandsOf(subcommand), "\n\n", TextOf(subcommand),
+               "\nOptions:\n");
   if (subcommand == "token") {
     AppendOption(out, "--environment NAME",
                  "good only where the agent's --environment is this or none [good everywhere]");
   }
+  if (subcommand == "snapshot prune") {
+    AppendOption(out, "--older-than DURATION", "remove those that were taken longer ago");
+    AppendOption(out, "--keep COUNT", "keep no more than these, the youngest");
+    AppendOption(out, "--max-size SIZE", "keep no more than fit into this, the youngest");
+    AppendOption(out, "--dry-run", "say what would be removed, and remove nothing");
+  }
   if (TakesJson(subcommand)) AppendOption(out, "--json", "print JSON, for programs");
   AppendOption(out, "-h, --help", "this text");
-  if (subcommand == "config") {
+  if (subcommand == "config" || subcommand == "snapshot create") {
     out += "\nand those of `modal-agent`, see modal-agent --help\n";
   } else {
     for (const Setting& setting : AllSettings()) {

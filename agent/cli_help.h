@@ -6,7 +6,7 @@
 
 namespace modal {
 
-// `subcommand` as in CommandWords: `modal-agent status --help` is about status alone.
+// `subcommand`: the name in CommandWords: `modal-agent status --help` is about status alone.
 std::string HelpText(std::string_view subcommand);
 
 std::string VersionText();

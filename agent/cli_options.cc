@@ -11,6 +11,9 @@
 namespace modal {
 namespace {
 
+constexpr std::string_view kPrune = "snapshot prune";
+constexpr std::string_view kCreate = "snapshot create";
+
 // The setting that an option word names ("--port", "--port=8000"), or null.
 const Setting* SettingOf(std::string_view word) {
   if (!word.starts_with("--")) return nullptr;
@@ -35,11 +38,20 @@ void AddMentionedSettings(CLI::App& app, const CommandWords& words, std::vector<
   std::vector<const Setting*> added;
   for (const std::string& word : words.options) {
     const Setting* setting = SettingOf(word);
-    if (!setting || !TakesSetting(words.subcommand, *setting)) continue;
+    if (!setting || !TakesSetting(words.name, *setting)) continue;
     if (std::find(added.begin(), added.end(), setting) != added.end()) continue;
     added.push_back(setting);
     AddSetting(app, *setting, flags);
   }
+}
+
+void AddPruneOptions(CLI::App& app, PruneWords& prune) {
+  app.add_option("--older-than", prune.older_than)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.add_option("--keep", prune.keep)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.add_option("--max-size", prune.max_size)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.add_flag("--dry-run", prune.dry_run);
 }
 
 Error NotAnOption(std::string_view subcommand, const std::string& word) {
@@ -55,6 +67,9 @@ Error NotAnOption(std::string_view subcommand, const std::string& word) {
   std::vector<std::string> known{"--help", "--version"};
   if (TakesJson(subcommand)) known.emplace_back("--json");
   if (subcommand == "token") known.emplace_back("--environment");
+  if (subcommand == kPrune) {
+    known.insert(known.end(), {"--older-than", "--keep", "--max-size", "--dry-run"});
+  }
   for (const Setting& setting : AllSettings()) {
     if (TakesSetting(subcommand, setting)) known.push_back("--" + std::string(setting.name));
   }
@@ -65,15 +80,26 @@ Error NotAnOption(std::string_view subcommand, const std::string& word) {
 
 }  // namespace
 
-bool TakesSetting(std::string_view subcommand, const Setting& setting) {
-  if (subcommand.empty() || subcommand == "run" || subcommand == "config") return true;
-  if (subcommand == "version" || subcommand == "token") return false;
-  const bool asks_for_health = subcommand == "health" || subcommand == "status";
-  return setting.name == "control" || setting.name == "config" ||
-         (asks_for_health && setting.name == "health-timeout");
+bool TakesSetting(std::string_view name, const Setting& setting) {
+  if (name.empty() || name == "run" || name == "config") return true;
+  if (name == kCreate) return setting.name != "snapshot";
+  if (name == "version" || name == "token") return false;
+  if (setting.name == "config") return true;
+  if (name.starts_with("snapshot")) {
+    return setting.name == "snapshot-dir" || (name == "snapshot inspect" && setting.name == "criu");
+  }
+  const bool asks_for_health = name == "health" || name == "status";
+  return setting.name == "control" || (asks_for_health && setting.name == "health-timeout") ||
+         (name == "check" && setting.name == "criu");
 }
 
-bool TakesJson(std::string_view subcommand) { return !subcommand.empty() && subcommand != "run"; }
+bool TakesJson(std::string_view name) {
+  if (!name.starts_with("snapshot")) return !name.empty() && name != "run";
+  const std::span<const SnapshotVerb> verbs = SnapshotVerbs();
+  return std::any_of(verbs.begin(), verbs.end(), [name](const SnapshotVerb& verb) {
+    return verb.json && name == Concat("snapshot ", verb.name);
+  });
+}
 
 Result<ParsedOptions> ParseOptionWords(const CommandWords& words) {
   ParsedOptions parsed;
@@ -84,12 +110,13 @@ Result<ParsedOptions> ParseOptionWords(const CommandWords& words) {
   app.allow_extras();
   const CLI::Option* help = app.add_flag("-h,--help");
   const CLI::Option* version = app.add_flag("--version");
-  const CLI::Option* json = TakesJson(words.subcommand) ? app.add_flag("--json") : nullptr;
+  const CLI::Option* json = TakesJson(words.name) ? app.add_flag("--json") : nullptr;
   AddMentionedSettings(app, words, parsed.flags);
   if (words.subcommand == "token") {
     app.add_option("--environment", parsed.environment)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
+  if (words.name == kPrune) AddPruneOptions(app, parsed.prune);
   try {
     app.parse(std::vector<std::string>(words.options.rbegin(), words.options.rend()));
   } catch (const CLI::ArgumentMismatch&) {
@@ -98,7 +125,7 @@ Result<ParsedOptions> ParseOptionWords(const CommandWords& words) {
     return Error(error.what());
   }
   if (const std::vector<std::string> rest = app.remaining(); !rest.empty()) {
-    return NotAnOption(words.subcommand, rest.front());
+    return NotAnOption(words.name, rest.front());
   }
   parsed.help = help->count() > 0;
   parsed.version = version->count() > 0;

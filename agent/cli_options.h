@@ -8,12 +8,14 @@
 #include "agent/base/result.h"
 #include "agent/cli_words.h"
 #include "agent/config.h"
+#include "agent/snapshot_request.h"
 
 namespace modal {
 
 struct ParsedOptions {
   std::vector<FlagUse> flags;
   std::string environment;  // --environment of `token`
+  PruneWords prune;         // of `snapshot prune`
   bool json = false;
   bool help = false;
   bool version = false;
@@ -23,8 +25,9 @@ struct ParsedOptions {
 // take, or that lacks its value.
 Result<ParsedOptions> ParseOptionWords(const CommandWords& words);
 
-// Whether this subcommand (empty: none) takes that setting; likewise --json.
-bool TakesSetting(std::string_view subcommand, const Setting& setting);
-bool TakesJson(std::string_view subcommand);
+// Whether the subcommand of this name (CommandWords; empty: none) takes that setting; likewise
+// --json.
+bool TakesSetting(std::string_view name, const Setting& setting);
+bool TakesJson(std::string_view name);
 
 }  // namespace modal

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/base/strings.h"
+#include "agent/readable.h"
 
 namespace modal {
 namespace {
@@ -89,15 +90,6 @@ Result<Answer> ParseDone(std::string_view json) {
   return Error(error.empty() ? "the agent refused and did not say why" : error);
 }
 
-// "340 ms", "12.3 s", "5 m 10 s", "3 h 2 m".
-std::string Duration(int64_t ms) {
-  if (ms < 10'000) return Concat(ms, " ms");
-  if (ms < 60'000) return Concat(ms / 1000, ".", ms % 1000 / 100, " s");
-  const int64_t seconds = ms / 1000;
-  if (seconds < 3600) return Concat(seconds / 60, " m ", seconds % 60, " s");
-  return Concat(seconds / 3600, " h ", seconds % 3600 / 60, " m");
-}
-
 class Table {
  public:
   void Add(std::string_view name, std::string_view value) {
@@ -118,7 +110,7 @@ std::string Readiness(const Answer& status) {
   if (status.True("drain_requested")) return "no: a drain was asked for";
   if (!status.True("ready")) return "no";
   const std::optional<int64_t> after = status.Number("ready_ms");
-  return after ? Concat("yes, for the first time after ", Duration(*after)) : "yes";
+  return after ? Concat("yes, for the first time after ", ReadableTime(*after)) : "yes";
 }
 
 std::string Port(const Answer& status) {
@@ -170,6 +162,22 @@ std::string Server(const Answer& status) {
   return text;
 }
 
+// "restored from 65f7aa5c after 51 ms"; "cold start: there is no snapshot of this key yet".
+std::string Snapshot(const Answer& status) {
+  const std::optional<Answer> snapshot = status.Object("snapshot");
+  if (!snapshot) return "";
+  const std::string key = snapshot->Text("key").substr(0, 8);
+  const std::string note = snapshot->Text("note");
+  std::string text = note.empty() ? snapshot->Text("origin") : note;
+  if (snapshot->Text("origin") == "restore") {
+    text = "restored from " + key;
+    if (const auto after = snapshot->Number("restored_ms")) text += " after " + Duration(*after);
+  } else if (!key.empty()) {
+    text += Concat(" (key ", key, ")");
+  }
+  return text;
+}
+
 std::string Health(const Answer& status) {
   const int64_t checks = status.Number("checks").value_or(0);
   if (checks == 0) return "not checked yet";
@@ -198,7 +206,7 @@ std::string Stop(const Answer& status) {
   const std::string reason = status.Text("stop_reason");
   if (!reason.empty()) text += Concat(text.empty() ? "" : ": ", reason);
   const std::optional<int64_t> longest = status.Number("stop_longest_ms");
-  if (!text.empty() && longest) text += Concat(" (takes ", Duration(*longest), " at most)");
+  if (!text.empty() && longest) text += Concat(" (takes ", ReadableTime(*longest), " at most)");
   return text;
 }
 
@@ -207,7 +215,7 @@ std::string Agent(const Answer& status, int64_t now_unix_ms) {
   if (const auto pid = status.Number("agent_pid")) text += Concat(", pid ", *pid);
   const std::optional<int64_t> started = status.Number("started_unix_ms");
   // The clock may have been set since.
-  if (started && *started <= now_unix_ms) text += ", up " + Duration(now_unix_ms - *started);
+  if (started && *started <= now_unix_ms) text += ", up " + ReadableTime(now_unix_ms - *started);
   return text;
 }
 
@@ -227,11 +235,11 @@ void AddTimeline(const Answer& status, Table& table) {
   const std::string current = status.Text("phase");
   std::string_view name = "phases";
   for (const auto& [phase, at] : entered) {
-    std::string line = Concat("at ", Duration(at), "  ", phase);
+    std::string line = Concat("at ", ReadableTime(at), "  ", phase);
     const int64_t lasted = ValueOf(spent, phase).value_or(0);
     const int64_t before = ValueOf(total, phase).value_or(0) - lasted;
-    if (phase != current && ValueOf(spent, phase)) line += ", for " + Duration(lasted);
-    if (before > 0) line += Concat(", and ", Duration(before), " before");
+    if (phase != current && ValueOf(spent, phase)) line += ", for " + ReadableTime(lasted);
+    if (before > 0) line += Concat(", and ", ReadableTime(before), " before");
     table.Add(name, line);
     name = " ";
   }
@@ -278,6 +286,7 @@ Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms) {
   table.Add("listen", Listen(*status));
   table.Add("port", Port(*status));
   table.Add("server", Server(*status));
+  table.Add("snapshot", Snapshot(*status));
   table.Add("requests", Requests(*status));
   table.Add("health", Health(*status));
   table.Add("hooks", Hooks(*status));

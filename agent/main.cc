@@ -6,6 +6,7 @@
 
 #include "agent/agent.h"
 #include "agent/cli.h"
+#include "agent/criu_trial.h"
 #include "agent/event/signals.h"
 #include "agent/gateway.h"
 #include "healthcheck/gateway_channel.h"
@@ -45,6 +46,9 @@ int main(int argc, char** argv) {
   }
   if (argc > 0 && std::string_view(argv[0]) == modal::snapshot::kWorkerArgv0) {
     return modal::snapshot::RunWorker(arguments);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == modal::kCriuTrialArgv0) {
+    return modal::RunCriuTrialProcess();
   }
   const auto parse = [arguments] {
     return modal::ParseCommandLine(arguments, environ, ::getpid() == 1);

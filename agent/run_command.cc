@@ -4,11 +4,14 @@
 #include <cerrno>
 #include <chrono>
 
+#include "agent/base/exit_status.h"
 #include "agent/base/strings.h"
 #include "agent/check_command.h"
 #include "agent/cli.h"
 #include "agent/control_answers.h"
 #include "agent/control_client.h"
+#include "agent/readable.h"
+#include "agent/snapshot_command.h"
 #include "agent/token_command.h"
 
 namespace modal {
@@ -74,7 +77,8 @@ int RunRequest(const Invocation& invocation, std::string_view command,
 }
 
 int RunCheck(const Invocation& invocation) {
-  const std::vector<Finding> findings = Judge(LookAround(invocation.options.control));
+  const std::vector<Finding> findings = Judge(LookAround(
+      {invocation.options.control, invocation.options.snapshots.criu, "/proc/self/exe"}));
   return Print(invocation.json ? CheckJson(findings) : CheckTable(findings),
                CanRun(findings) ? 0 : kFailed);
 }
@@ -83,6 +87,18 @@ int RunToken(const Invocation& invocation) {
   const Result<NewToken> token = MakeToken(invocation.environment);
   if (!token) return Complain(token.error());
   return Print(invocation.json ? TokenJson(*token) : TokenText(*token));
+}
+
+int RunSnapshot(const Invocation& invocation) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const SnapshotOutcome outcome = RunSnapshotCommand(
+      invocation.snapshot, invocation.json, std::chrono::duration_cast<Milliseconds>(now).count());
+  for (const std::string& complaint : outcome.complaints) {
+    // It may name what somebody else has put into the folder.
+    Write(STDERR_FILENO, Concat("modal-agent: ", Printable(complaint), "\n"));
+  }
+  const bool printed = Write(STDOUT_FILENO, outcome.text);
+  return printed && outcome.complaints.empty() ? 0 : kExitSnapshotFailed;
 }
 
 int RunConfig(const Invocation& invocation) {
@@ -110,6 +126,8 @@ int RunCommand(const Invocation& invocation) {
       return RunConfig(invocation);
     case Mode::kToken:
       return RunToken(invocation);
+    case Mode::kSnapshot:
+      return RunSnapshot(invocation);
     case Mode::kVersion:
     case Mode::kHelp:
       return Print(invocation.text);

@@ -28,8 +28,8 @@ uint64_t UnitMs(std::string_view unit) {
     std::string_view name;
     uint64_t ms;
   };
-  constexpr std::array kUnits{Unit{"", 1000}, Unit{"s", 1000}, Unit{"ms", 1}, Unit{"m", 60'000},
-                              Unit{"h", 3'600'000}};
+  constexpr std::array kUnits{Unit{"", 1000},    Unit{"s", 1000},      Unit{"ms", 1},
+                              Unit{"m", 60'000}, Unit{"h", 3'600'000}, Unit{"d", 86'400'000}};
   for (const Unit& one : kUnits) {
     if (one.name == unit) return one.ms;
   }

@@ -16,8 +16,8 @@
 
 namespace modal {
 
-// "5", "5.0", "5s", "250ms", "2m", "1h": seconds if there is no unit. At most 365 days. What is not
-// 0 is at least 1 ms.
+// "5", "5.0", "5s", "250ms", "2m", "1h", "7d": seconds if there is no unit. At most 365 days. What
+// is not 0 is at least 1 ms.
 Result<Milliseconds> ParseDuration(std::string_view text);
 // The same, and not 0.
 Result<Milliseconds> ParseDurationAboveZero(std::string_view text);

@@ -20,21 +20,6 @@
 namespace modal {
 namespace {
 
-// In linux/capability.h since Linux 5.9.
-constexpr int kCheckpointRestore = 40;
-
-Result<void> CheckRights() {
-  const uint64_t held = process::CurrentCapabilities().permitted;
-  uint64_t missing = 0;
-  for (const int one : {kCheckpointRestore, CAP_SETPCAP}) {
-    if ((held >> one & 1) == 0) missing |= uint64_t{1} << one;
-  }
-  const bool may_all = (held >> CAP_SYS_ADMIN & 1) != 0;
-  if (missing == 0 || may_all) return {};
-  return Error(Concat("this container lacks ", process::CapabilitiesToString(missing),
-                      ", which CRIU needs; give it them (--cap-add), and seccomp=unconfined"));
-}
-
 std::vector<gid_t> OwnGroups() {
   std::vector<gid_t> groups(static_cast<size_t>(std::max(0, ::getgroups(0, nullptr))));
   const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
@@ -55,13 +40,25 @@ std::vector<std::string> LeftOut(const lifecycle::Options& options) {
 
 }  // namespace
 
+Result<void> CheckCriuRights() {
+  const uint64_t held = process::CurrentCapabilities().permitted;
+  uint64_t missing = 0;
+  for (const int one : {CAP_CHECKPOINT_RESTORE, CAP_SETPCAP}) {
+    if ((held >> one & 1) == 0) missing |= uint64_t{1} << one;
+  }
+  const bool may_all = (held >> CAP_SYS_ADMIN & 1) != 0;
+  if (missing == 0 || may_all) return {};
+  return Error(Concat("this container lacks ", process::CapabilitiesToString(missing),
+                      ", which CRIU needs; give it them (--cap-add), and seccomp=unconfined"));
+}
+
 Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Options& options,
                                                             const std::string& path,
                                                             const std::string& executable) {
   if (options.seccomp) {
     return Error("a server with a seccomp filter (--seccomp-profile) cannot be dumped");
   }
-  if (Result<void> rights = CheckRights(); !rights) return std::move(rights.error());
+  if (Result<void> rights = CheckCriuRights(); !rights) return std::move(rights.error());
   Result<snapshot::CriuLocation> criu = snapshot::LocateCriu(options.snapshots.criu, path);
   if (!criu) return std::move(criu.error());
   Result<std::string> cpuinfo = ReadTextFile("/proc/cpuinfo");

@@ -224,6 +224,14 @@ void KeeperLauncher::Leave(std::function<void()> on_left) {
   if (!SendRequest(channel_.get(), request, {})) ::shutdown(channel_.get(), SHUT_WR);
 }
 
+void KeeperLauncher::Close() {
+  on_left_ = nullptr;
+  early_.clear();
+  early_turn_.reset();
+  poller_.reset();
+  channel_.Reset();
+}
+
 void KeeperLauncher::OnKeeperExit(ExitStatus status) {
   log_.Debug("keeper.exit", {{"pid", keeper_->pid()}, {"status", status.ToString()}});
   keeper_.reset();

@@ -38,6 +38,9 @@ class TreeKeeper {
   // Ends the channel: nothing can be launched any more. `on_left` runs from the loop once the
   // keeper has closed its end, too.
   virtual void Leave(std::function<void()> on_left) = 0;
+  // The same without waiting: nobody is told of a hook's end any more. For a stop: a keeper that
+  // has nothing left to keep ends by itself.
+  virtual void Close() = 0;
 };
 
 class KeeperLauncher : public TreeKeeper {
@@ -55,6 +58,7 @@ class KeeperLauncher : public TreeKeeper {
   pid_t root() const override { return keeper_ ? keeper_->pid() : 0; }
   pid_t workload() const override { return main_pid_; }
   void Leave(std::function<void()> on_left) override;
+  void Close() override;
 
  private:
   // One of the two faces above.

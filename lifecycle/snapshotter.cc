@@ -15,6 +15,7 @@
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
+#include "snapshot/criu_launch.h"
 
 namespace modal::lifecycle {
 namespace {
@@ -112,19 +113,12 @@ void Snapshotter::RemoveWorkDir() {
 }
 
 Result<void> Snapshotter::StartCriu(int socket) {
-  process::LaunchSpec spec;
-  spec.executable = options_.criu;
-  // Whatever configuration the image may hold is none of ours.
-  spec.argv = {"criu", "--no-default-config", "swrk", Concat(snapshot::kCriuSocketFd)};
-  spec.environment = {"PATH=" + std::string("/usr/sbin:/usr/bin:/sbin:/bin")};
-  spec.environment.push_back("XDG_RUNTIME_DIR=" + work_dir_);
+  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_dir_, socket);
   // A restored process gets its user and groups back only where CRIU has them already.
   if (options_.credentials) {
     spec.credentials = options_.credentials;
     spec.capabilities = process::kAllCapabilities;
   }
-  spec.workdir = "/";
-  spec.fds.push_back({socket, snapshot::kCriuSocketFd});
   int next = snapshot::kCriuFirstDescriptorFd;
   spec.fds.push_back({standard_[0], next++});
   for (int i = 0; i < snapshot::kCriuErrorFds; ++i) spec.fds.push_back({standard_[1], next++});

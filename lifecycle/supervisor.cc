@@ -72,6 +72,10 @@ Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
   status_.started_unix_ms = UnixMilliseconds();
   status_.port = ServerPort();
   status_.failure_threshold = options_.health_threshold;
+  if (options_.snapshots.on()) {
+    SetBoardText(status_.origin, "cold");
+    SetBoardText(status_.snapshot_note, parts_.no_snapshots);
+  }
   DescribeDataPlane();
 }
 
@@ -768,6 +772,7 @@ void Supervisor::EnterStopping(Phase from) {
   if (from != Phase::kDraining) AnnounceStop();
   if (!parts_.tree.CanTellApart()) StopGateway();
   if (parts_.snapshots) parts_.snapshots->Cancel();
+  if (parts_.keeper) parts_.keeper->Close();
   if (late_hooks_) late_hooks_->Cancel();
   restore_end_.reset();
   if (enter_hooks_) {

@@ -65,6 +65,7 @@ class Supervisor {
     // With snapshots; both or none.
     Snapshots* snapshots = nullptr;
     TreeKeeper* keeper = nullptr;
+    std::string no_snapshots = {};  // why there are none, though they were asked for
   };
 
   // `seat`: where we sit at this moment. With a terminal the workload stays in our session, and

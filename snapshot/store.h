@@ -132,6 +132,8 @@ class Store {
   // Returns what was removed. Snapshots in use stay, and what is foreign. An Error: one could not
   // be removed (the others are).
   Result<std::vector<Entry>> Prune(const PruneRules& rules, int64_t now_unix_ms);
+  // What Prune() would try to remove at this moment.
+  Result<std::vector<Entry>> WouldPrune(const PruneRules& rules, int64_t now_unix_ms);
 
   const std::string& folder() const;
 

@@ -95,8 +95,8 @@ std::vector<std::string> Differences(int folder, const Manifest& manifest) {
 }
 
 // What the rules do not keep, of entries with the youngest first.
-std::vector<const Entry*> Superfluous(const std::vector<Entry>& entries, const PruneRules& rules,
-                                      int64_t now_unix_ms) {
+std::vector<Entry> Superfluous(const std::vector<Entry>& entries, const PruneRules& rules,
+                               int64_t now_unix_ms) {
   size_t kept = 0;
   uint64_t kept_bytes = 0;
   for (const Entry& entry : entries) {
@@ -104,7 +104,7 @@ std::vector<const Entry*> Superfluous(const std::vector<Entry>& entries, const P
     ++kept;
     kept_bytes += entry.bytes;
   }
-  std::vector<const Entry*> superfluous;
+  std::vector<Entry> superfluous;
   bool is_full = false;
   for (const Entry& entry : entries) {
     if (entry.in_use || entry.is_foreign) continue;
@@ -113,7 +113,7 @@ std::vector<const Entry*> Superfluous(const std::vector<Entry>& entries, const P
     is_full = is_full || (rules.keep && kept >= *rules.keep) ||
               (rules.max_bytes && kept_bytes + entry.bytes > *rules.max_bytes);
     if (is_old || is_full) {
-      superfluous.push_back(&entry);
+      superfluous.push_back(entry);
     } else {
       ++kept;
       kept_bytes += entry.bytes;
@@ -212,18 +212,24 @@ Result<void> Store::Delete(const std::string& key) {
   return {};
 }
 
+Result<std::vector<Entry>> Store::WouldPrune(const PruneRules& rules, int64_t now_unix_ms) {
+  const Result<std::vector<Entry>> entries = List();
+  if (!entries) return entries.error();
+  return Superfluous(*entries, rules, now_unix_ms);
+}
+
 Result<std::vector<Entry>> Store::Prune(const PruneRules& rules, int64_t now_unix_ms) {
   if (Result<void> writable = state_->CheckWritable(); !writable) {
     return std::move(writable.error());
   }
-  const Result<std::vector<Entry>> entries = List();
-  if (!entries) return entries.error();
+  const Result<std::vector<Entry>> superfluous = WouldPrune(rules, now_unix_ms);
+  if (!superfluous) return superfluous.error();
   std::vector<Entry> gone;
   std::optional<Error> problem;
-  for (const Entry* entry : Superfluous(*entries, rules, now_unix_ms)) {
-    const Result<bool> removed = state_->Remove(entry->key);
-    if (removed && *removed) gone.push_back(*entry);
-    if (!removed && !problem) problem = InSnapshot(entry->key, removed.error());
+  for (const Entry& entry : *superfluous) {
+    const Result<bool> removed = state_->Remove(entry.key);
+    if (removed && *removed) gone.push_back(entry);
+    if (!removed && !problem) problem = InSnapshot(entry.key, removed.error());
   }
   state_->Sweep("");
   if (problem) return *problem;

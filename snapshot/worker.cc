@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
@@ -16,6 +17,7 @@
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
 #include "snapshot/pids.h"
+#include "snapshot/restorable.h"
 #include "snapshot/tree.h"
 #include "snapshot/unlinked_files.h"
 
@@ -87,24 +89,6 @@ Manifest NewManifest(const Job& job) {
   return manifest;
 }
 
-// Why a snapshot that is whole is left alone.
-std::optional<std::string> WhyNot(const Verdict& verdict, const Manifest& manifest) {
-  if (verdict.standing == Standing::kQuarantined) {
-    return Concat("its snapshot is quarantined: ", verdict.reason,
-                  "; `modal-agent snapshot delete` clears it");
-  }
-  if (verdict.standing == Standing::kNotWorthIt) {
-    return Concat("its snapshot is not worth it: ", verdict.reason);
-  }
-  // Without a time namespace the monotonic clock would go back for the restored processes.
-  if (const int64_t uptime = UptimeMs(); uptime < static_cast<int64_t>(manifest.uptime_ms)) {
-    return Concat("this machine runs for ", uptime / 1000,
-                  " s only, and the snapshot was taken at ", manifest.uptime_ms / 1000,
-                  " s: its clocks would go back");
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 void Worker::Do(const Job& job) {
@@ -162,7 +146,9 @@ Result<void> Worker::Restore(const Job& job) {
   if (!*found) return cold("there is no snapshot of this key yet");
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
   if (verdict) {
-    if (const auto why = WhyNot(*verdict, (*found)->manifest)) return cold(*why);
+    const std::vector<std::string> why =
+        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
+    if (!why.empty()) return cold("there is a snapshot, but " + why.front());
   }
   return RestoreFound(job, **store, **found);
 }

@@ -458,6 +458,36 @@ def criu_bundle_user(session, images):
     dump_and_restore(session, images, "--user=1000:1000", "--security-opt=no-new-privileges")
 
 
+def findings_of_check(session, images, *options):
+    """What `modal-agent check` says, by name, and who is left of its trial."""
+    with session.start(images.static(), "check", "--json",
+                       options=["--network=none", f"--volume={images.criu()}:/opt/modal-agent/criu:ro",
+                                *options]) as container:
+        code = container.exit_code()
+        check(code == 0, f"check ended with {code}")
+        seen = json.loads("".join(line for stream, line in container.lines if stream == "stdout"))
+        return {finding["name"]: finding for finding in seen["findings"]}
+
+
+@trial("check shows by a trial that CRIU can dump and restore, as root and as a user", core=True)
+def check_criu(session, images):
+    for user in ([], ["--user=1000:1000", "--security-opt=no-new-privileges"]):
+        seen = findings_of_check(session, images, *CRIU_PRIVILEGES, *user)
+        check(seen["criu"]["verdict"] == "ok" and "/opt/modal-agent/criu/criu" in seen["criu"]["value"],
+              f"criu: {seen['criu']}")
+        check(seen["snapshots"]["verdict"] == "ok", f"snapshots: {seen['snapshots']}")
+
+
+@trial("check shows that it cannot where a capability is missing, or a filter forbids it", core=True)
+def check_criu_cannot(session, images):
+    poor = [option for option in CRIU_PRIVILEGES if "CHECKPOINT_RESTORE" not in option]
+    seen = findings_of_check(session, images, *poor)["snapshots"]
+    check(seen["verdict"] == "no" and "CAP_CHECKPOINT_RESTORE" in seen["meaning"], f"without it: {seen}")
+    filtered = [option for option in CRIU_PRIVILEGES if "seccomp" not in option]
+    seen = findings_of_check(session, images, *filtered)["snapshots"]
+    check(seen["verdict"] == "no" and "seccomp=unconfined" in seen["meaning"], f"with a filter: {seen}")
+
+
 # Writes what `setcap cap_checkpoint_restore,cap_setpcap+ep FILE` writes.
 SETCAP = """\
 import os, struct, sys

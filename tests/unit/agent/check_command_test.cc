@@ -33,6 +33,7 @@ ContainerFacts Generous() {
   facts.processes = {RLIM_INFINITY, RLIM_INFINITY};
   facts.criu = "/usr/sbin/criu";
   facts.criu_version = "4.1.1";
+  facts.criu_trial = CriuTrial{Milliseconds{12}, Milliseconds{34}};
   return facts;
 }
 
@@ -86,6 +87,7 @@ TEST_CASE("everything else that is missing limits the agent and does not keep it
   poor.pids_limit = 20;
   poor.pids_used = 10;
   poor.criu.clear();
+  poor.criu_trial.reset();
   const std::vector<Finding> findings = Judge(poor);
   CHECK(CanRun(findings));
   const auto worse = [](const Finding& one) { return one.verdict != Verdict::kOk; };
@@ -108,6 +110,41 @@ TEST_CASE("a criu that does not work is not counted as one") {
   CHECK(Find(facts, "criu").verdict == Verdict::kNo);
   CHECK(CriuVersionIn("Version: 4.1.1\nGitID: v4.1.1\n") == "4.1.1");
   CHECK(CriuVersionIn("criu: not found\n").empty());
+}
+
+TEST_CASE("a trial of CRIU is told with its times, or with what it failed by and what may help") {
+  CHECK(Find(Generous(), "snapshots").meaning ==
+        "A process was dumped here within 12 ms, and restored within 34 ms.");
+  ContainerFacts facts = Generous();
+  facts.criu_trial.reset();
+  CHECK(Find(facts, "snapshots").name == "missing");  // nobody has tried
+
+  facts.criu_trial_error = "criu dump: no\x1b[2J";
+  Finding failed = Find(facts, "snapshots");
+  CHECK(failed.verdict == Verdict::kNo);
+  CHECK(failed.meaning == "They cannot be taken here: criu dump: no\\x1b[2J.");
+  CHECK(CanRun(Judge(facts)));
+
+  facts.seccomp_mode = 2;
+  CHECK(Find(facts, "snapshots").meaning.ends_with("seccomp=unconfined."));
+  facts.capabilities = uint64_t{1} << CAP_SETPCAP;
+  facts.bounding = facts.capabilities;
+  CHECK(Find(facts, "snapshots")
+            .meaning.ends_with("It needs CAP_CHECKPOINT_RESTORE: docker run --cap-add."));
+  facts.uid = 1000;
+  facts.bounding = ~uint64_t{0};
+  CHECK(Find(facts, "snapshots")
+            .meaning.find("`setcap cap_checkpoint_restore,cap_setpcap+ep "
+                          "/usr/sbin/criu`") != std::string::npos);
+}
+
+TEST_CASE("a CRIU that is not there is told with the way to get one") {
+  ContainerFacts facts = Generous();
+  facts.criu.clear();
+  facts.criu_trial.reset();
+  facts.criu_error = "there is no CRIU";
+  CHECK(Find(facts, "criu").value == "none");
+  CHECK(Find(facts, "criu").meaning == "It would take snapshots: there is no CRIU.");
 }
 
 TEST_CASE("the table fits a terminal and has a line for every finding") {
@@ -133,11 +170,11 @@ TEST_CASE("a look around finds what is true of this process") {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    const ContainerFacts facts = LookAround(control);
+    const ContainerFacts facts = LookAround({control, "", ""});
     const bool right = facts.pid == ::getpid() && facts.uid == ::geteuid() &&
                        facts.control_path == control && facts.memfd_error.empty() &&
                        !facts.kernel.empty() && facts.subreaper;
-    const bool nowhere = LookAround("/no/such/folder/c.sock").control_path.empty();
+    const bool nowhere = LookAround({"/no/such/folder/c.sock", "", ""}).control_path.empty();
     ::_exit(right && nowhere ? 0 : 1);
   }
   int status = -1;

@@ -86,5 +86,19 @@ TEST_CASE("nothing is guessed after an option that is unknown or lacks its value
   CHECK(SplitOf({"--user"}) == Split{"", {"--user"}, {}});
 }
 
+TEST_CASE("options may stand before and behind what a snapshot's verb is about") {
+  CHECK(SplitOf({"snapshot", "--json", "inspect", "ab", "--snapshot-dir", "/s", "-"}) ==
+        Split{"snapshot", {"--json", "--snapshot-dir", "/s"}, {"ab", "-"}});
+  CHECK(SplitOf({"snapshot", "prune", "--keep", "3", "--dry-run", "x"}) ==
+        Split{"snapshot", {"--keep", "3", "--dry-run"}, {"x"}});
+  CHECK(SplitOf({"snapshot", "pack", "ab", "--", "--odd"}) ==
+        Split{"snapshot", {}, {"ab", "--odd"}});
+}
+
+TEST_CASE("what stands behind `snapshot create` is COMMAND") {
+  CHECK(SplitOf({"snapshot", "create", "--port", "1", "./server", "--port", "2"}) ==
+        Split{"snapshot", {"--port", "1"}, {"./server", "--port", "2"}});
+}
+
 }  // namespace
 }  // namespace modal

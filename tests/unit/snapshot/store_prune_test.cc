@@ -54,6 +54,18 @@ TEST_CASE_FIXTURE(PruneFixture, "a list has the youngest first, with what is kno
   CHECK(Left() == "12345");
 }
 
+TEST_CASE_FIXTURE(PruneFixture, "what would be pruned can be asked for, and stays") {
+  const auto reader = OpenStore(folder, Store::Use::kRead);
+  PruneRules rules;
+  rules.keep = 3;
+  const Result<std::vector<Entry>> superfluous = reader->WouldPrune(rules, kNow);
+  REQUIRE(Problem(superfluous) == "");
+  REQUIRE(superfluous->size() == 2);
+  CHECK(superfluous->front().key == Numbered(4));
+  CHECK(superfluous->back().key == Numbered(5));
+  CHECK(Left() == "12345");
+}
+
 TEST_CASE_FIXTURE(PruneFixture, "no rule removes nothing") {
   CHECK(Pruned({}) == "");
   CHECK(Left() == "12345");

@@ -1,0 +1,16 @@
+// How `criu swrk` is started, which CriuSession speaks with.
+#pragma once
+
+#include <string>
+
+#include "agent/process/launcher.h"
+
+namespace modal::snapshot {
+
+// `criu`: path of the program. `cache_dir`: where it keeps what it has found out about the kernel,
+// if that is a tmpfs; empty: nowhere. `socket`: one end of a SOCK_SEQPACKET pair, which becomes
+// kCriuSocketFd (worker_protocol.h). Standard descriptors, and what is to be passed on beside them,
+// are the caller's.
+process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_dir, int socket);
+
+}  // namespace modal::snapshot

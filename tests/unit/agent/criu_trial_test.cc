@@ -1,0 +1,73 @@
+#include "agent/criu_trial.h"
+
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "agent/event/signals.h"
+#include "tests/unit/snapshot/store_fixture.h"
+
+namespace modal {
+namespace {
+
+// Folders that trials use.
+std::set<std::string> TrialFolders() {
+  std::set<std::string> names;
+  for (const char* parent : {"/dev/shm", "/tmp", "/run"}) {
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
+      if (entry.path().filename().string().starts_with("modal-agent-trial-")) {
+        names.insert(entry.path().string());
+      }
+    }
+  }
+  return names;
+}
+
+// A trial waits for children and needs blocked signals, so it is done by a process of its own. 0:
+// it has failed with an Error that holds `expected`, and no child is left; the text is in `said`.
+int TrialFailsWith(const std::string& criu, const std::string& expected, const std::string& said) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    event::BlockSignals();
+    const Result<CriuTrial> trial = TryCriu(criu, "/bin/sh");
+    const std::string message = trial ? "it worked" : trial.error().message();
+    (void)snapshot::Put(said, message);
+    const bool no_child = ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD;
+    ::_exit(!no_child ? 2 : message.find(expected) == std::string::npos ? 1 : 0);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+std::string Script(const test::TempFolder& folder, const std::string& text) {
+  const std::string path = folder.Write("criu", "#!/bin/sh\n" + text);
+  ::chmod(path.c_str(), 0755);
+  return path;
+}
+
+TEST_CASE("a CRIU that gives no answer is told with what it has said, and nothing is left behind") {
+  const test::TempFolder folder;
+  const std::set<std::string> before = TrialFolders();
+  const std::string said = folder.path() + "/said";
+  const std::string criu = Script(folder, "echo 'CAP_THIS is missing' >&2\nexit 1\n");
+  CHECK(TrialFailsWith(criu, "it has ended without an answer: CAP_THIS is missing", said) == 0);
+  INFO(snapshot::ReadAll(said));
+  CHECK(TrialFolders() == before);
+}
+
+TEST_CASE("a CRIU that cannot be started is an error too") {
+  const test::TempFolder folder;
+  const std::string said = folder.path() + "/said";
+  CHECK(TrialFailsWith(folder.path() + "/none", "none", said) == 0);
+  INFO(snapshot::ReadAll(said));
+}
+
+}  // namespace
+}  // namespace modal

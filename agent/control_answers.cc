@@ -171,7 +171,7 @@ std::string Snapshot(const Answer& status) {
   std::string text = note.empty() ? snapshot->Text("origin") : note;
   if (snapshot->Text("origin") == "restore") {
     text = "restored from " + key;
-    if (const auto after = snapshot->Number("restored_ms")) text += " after " + Duration(*after);
+    if (const auto after = snapshot->Number("restored_ms")) text += " after " + ReadableTime(*after);
   } else if (!key.empty()) {
     text += Concat(" (key ", key, ")");
   }

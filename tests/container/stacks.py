@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass, field
 
-from containers import Failure, check, processes_in
+from containers import PATIENCE, Failure, check, processes_in
 from trials import trial
 
 WARMUP = 3
@@ -115,7 +115,7 @@ def volume(session):
 
 def start(session, images, stack, options):
     return session.start(images.stack(stack.image), f"--snapshot-warmup={WARMUP}", "--snapshot-dir=/snapshots",
-                         *stack.options, "--", *stack.command,
+                         f"--startup-timeout={PATIENCE}s", *stack.options, "--", *stack.command,
                          options=["--network=none", f"--volume={images.criu()}:/opt/modal-agent/criu:ro", *options])
 
 

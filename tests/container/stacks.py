@@ -94,6 +94,7 @@ def status_of(container):
 def expect_origin(container, origin):
     seen = status_of(container)["snapshot"]
     check(seen is not None and seen["origin"] == origin, f"status says {seen}")
+    return seen
 
 
 def stop_in_order(container, stack):
@@ -162,8 +163,8 @@ def starts_cold(session, images, options, event, named):
         with start(session, images, stack, options) as container:
             container.wait_ready()
             ask(container, stack)
-            seen = status_of(container)["snapshot"]
-            check(seen is None or seen["origin"] == "cold", f"status says {seen}")
+            seen = expect_origin(container, "cold")
+            check(named in seen["note"], f"status says {seen}")
             said = [line for line in container.events() if line["level"] == "warn"]
             check(len(said) == 1 and said[0]["event"] == event, f"it warns: {said}")
             check(named in said[0]["message"], f"it says nothing of {named}: {said}")

@@ -53,8 +53,9 @@ Repeatable ones (*) stand there on lines of their own. A DURATION is 5, 5s,
 250ms, 2m, 1h or 7d; a SIZE is 65536, 64k, 2MiB or 4GiB.
 
 Exit codes: the server's own; 128+N if signal N ended it; 120 a hook failed; 121
-unhealthy; 122 a snapshot command failed; 124 the port did not open in time; 125 the agent's own error or a bad
-setting; 126 COMMAND cannot be executed; 127 COMMAND was not found.
+unhealthy; 122 a snapshot command failed; 124 the port did not open in time; 125
+the agent's own error or a bad setting; 126 COMMAND cannot be executed; 127
+COMMAND was not found.
 )";
 
 struct SubcommandHelp {

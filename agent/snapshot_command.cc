@@ -192,7 +192,9 @@ Result<std::string> Unpack(Store& store, const SnapshotRequest& request, bool js
   if (process::IsTerminal(fd)) return IsTerminal("redirect standard input,");
   const Result<std::string> key = snapshot::Unpack(store, fd);
   if (!key) return Error(key.error()).While("unpack " + request.file);
-  const std::vector<SnapshotResult> results{{*key, "", 0}};
+  const Result<std::vector<Entry>> entries = Chosen(store, {*key});
+  if (!entries) return entries.error();
+  const std::vector<SnapshotResult> results{{*key, "", entries->front().bytes}};
   return json ? ResultsJson(results, "unpacked") : ResultsText(results, "unpacked");
 }
 

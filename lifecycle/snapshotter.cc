@@ -123,7 +123,8 @@ Result<void> Snapshotter::StartCriu(int socket) {
     spec.capabilities = process::kAllCapabilities;
   }
   int next = snapshot::kCriuFirstDescriptorFd;
-  for (const int fd : standard_) spec.fds.push_back({fd, next++});
+  spec.fds.push_back({standard_[0], next++});
+  for (int i = 0; i < snapshot::kCriuErrorFds; ++i) spec.fds.push_back({standard_[1], next++});
   return StartHelper(kCriu, spec);
 }
 

@@ -60,6 +60,8 @@ options=(
   --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"'
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*'
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright'
+  # Java's packages link their manual pages into it and fail without.
+  --essential-hook="mkdir -p \"\$1/usr/share/man/man1\""
 )
 while IFS= read -r line; do
   if [[ -n $line ]]; then options+=(--aptopt="${line%;}"); fi

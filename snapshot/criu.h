@@ -31,6 +31,8 @@ struct DumpSpec {
   int work_dir_fd = -1;    // the same, in the process that has made CRIU's socket
   pid_t root = 0;          // of the tree: the keeper
   bool leave_running = true;
+  // Called when the tree is frozen and nothing of it has been looked at; an Error as below.
+  std::function<Result<void>()> when_frozen;
   // Called while the tree is frozen and all memory is on its way to disk: an Error makes the dump
   // fail, and the tree goes on.
   std::function<Result<void>()> while_frozen;

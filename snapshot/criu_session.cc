@@ -20,6 +20,7 @@ constexpr size_t kLongestPacket = size_t{64} * 1024;
 constexpr size_t kLongestLog = size_t{4} << 20;
 
 // Steps of CRIU's action scripts (criu(8), --action-script).
+constexpr std::string_view kFrozen = "query-ext-files";
 constexpr std::string_view kPostDump = "post-dump";
 constexpr std::string_view kPostRestore = "post-restore";
 
@@ -147,6 +148,7 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
   options.log_file = kDumpLog;
   const Result<CriuAnswer> answer =
       Call(CriuCall::kDump, options, [&spec](const CriuAnswer& step) -> Result<void> {
+        if (step.step == kFrozen && spec.when_frozen) return spec.when_frozen();
         if (step.step == kPostDump && spec.while_frozen) return spec.while_frozen();
         return {};
       });

@@ -556,10 +556,9 @@ class Fingerprinter {
     if (facts.size == 0) return;
     int code = 0;
     const UniqueFd file = OpenFile(at, path, code);
-    if (!file) {
-      AddText('u', "", static_cast<uint64_t>(facts.mtime_ns / kSecond));
-      return;
-    }
+    // What we cannot read the program cannot read either. Its time may be that of this container:
+    // where an image has no /etc/passwd podman writes one for --user, which that user cannot read.
+    if (!file) return AddText('u', "");
     uint64_t& left = facts.size > kSmall ? budget.large : budget.small;
     if (facts.size <= left) {
       left -= facts.size;

@@ -19,6 +19,7 @@
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
+#include "snapshot/unlinked_files.h"
 
 namespace modal::snapshot {
 namespace {
@@ -173,9 +174,10 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
   spec.work_dir_fd = job.work_dir_fd;
+  int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
-    const int place = descriptor.fd == STDOUT_FILENO ? 0 : 1;
-    spec.descriptors.push_back({descriptor.id, kCriuFirstDescriptorFd + place});
+    const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
+    spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
   Result<void> carried = CarryBack(found);
@@ -250,6 +252,11 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   }
   Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
   if (!facts) return std::move(facts.error());
+  if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
+    return Error(Concat(facts->descriptors.size(),
+                        " pipes lead out of the process tree (of hooks whose servers go on), more "
+                        "than can be put in their place again"));
+  }
   channel_.Report(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
@@ -264,7 +271,13 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
+  UnlinkedFiles unlinked;
+  spec.when_frozen = [&]() -> Result<void> {
+    unlinked.Open(manifest.root);
+    return {};
+  };
   spec.while_frozen = [&]() -> Result<void> {
+    unlinked.PutBack();
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);

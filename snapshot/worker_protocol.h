@@ -20,6 +20,9 @@ inline constexpr int kWorkerCriuFd = 5;  // to `criu swrk`; /dev/null: the job n
 // the pipes of standard output and standard error, in this order.
 inline constexpr int kCriuSocketFd = 3;
 inline constexpr int kCriuFirstDescriptorFd = 4;
+// Hooks' servers hold pipes of their own, for what is logged. CRIU closes each descriptor that has
+// taken a pipe's place: standard error is there so many times.
+inline constexpr int kCriuErrorFds = 8;
 
 // To the worker.
 struct WorkerRequest {

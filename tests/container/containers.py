@@ -152,6 +152,7 @@ class Container:
         self.session = session
         self.name = name
         self.lines = []  # (stream, line)
+        self.held = []
         self.grown = threading.Condition()
         # Health checks run when a trial asks for one; by default podman wants systemd timers for them.
         self.process = subprocess.Popen(
@@ -168,6 +169,8 @@ class Container:
         return self
 
     def __exit__(self, *_):
+        for file in self.held:
+            file.close()
         self.session.podman("rm", "--force", "--time=0", self.name, may_fail=True)
         try:
             self.process.wait(timeout=PATIENCE)
@@ -268,9 +271,10 @@ class Container:
         check(seen == code, f"ended with {seen} instead of {code}")
 
     def process_namespace(self):
-        """The PID namespace, as the machine outside names it."""
-        pid = self.inspect()["State"]["Pid"]
-        return os.readlink(f"/proc/{pid}/ns/pid")
+        """The PID namespace, as the machine outside names it; held, lest another one gets its name meanwhile."""
+        path = f"/proc/{self.inspect()['State']['Pid']}/ns/pid"
+        self.held.append(open(path, "rb"))
+        return os.readlink(path)
 
 
 def processes_in(namespace):

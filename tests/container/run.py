@@ -27,13 +27,14 @@ from trials import TRIALS, trial
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXAMPLES = os.path.join(TREE, "packaging", "examples")
-# Each stack of tests/container/stacks is built on one base.
-STACK_PACKAGES = {
-    "python": ["python3", "python3-fastapi", "python3-uvicorn", "python3-uvloop", "python3-flask", "gunicorn",
-               "python3-django", "python3-pandas", "python3-sklearn"],
-    "node": ["nodejs", "node-express"],
-    "php": ["php8.2-fpm", "php-apcu", "nginx-light"],
-    "java": ["openjdk-17-jdk-headless"],
+# What stacks are built of: their folder in tests/container/stacks, and the packages of their base.
+STACKS = {
+    "python-alone": ("python", ["python3"]),
+    "python": ("python", ["python3", "python3-fastapi", "python3-uvicorn", "python3-uvloop", "python3-flask",
+                          "gunicorn", "python3-django", "python3-pandas", "python3-sklearn"]),
+    "node": ("node", ["nodejs", "node-express"]),
+    "php": ("php", ["php8.2-fpm", "php-apcu", "nginx-light"]),
+    "java": ("java", ["openjdk-17-jdk-headless"]),
 }
 
 
@@ -70,16 +71,17 @@ class Images:
     def counter(self):
         return self._once("counter", lambda: self.session.program_image("counter", os.path.join(HERE, "counter.c")))
 
-    def stack(self, folder):
-        return self._once(f"stack-{folder}", lambda: self._stack(folder))
+    def static_stack(self):
+        return self._once("static-stack", lambda: self.session.static_image(
+            "static-stack", os.path.join(HERE, "stacks", "static", "server.cc"), self.agent()))
 
-    def _stack(self, folder):
-        sources = os.path.join(HERE, "stacks", folder)
-        if folder not in STACK_PACKAGES:
-            return self.session.static_image(folder, os.path.join(sources, "server.cc"), self.agent())
-        return self.session.build(f"stack-{folder}", sources,
-                                  arguments={"AGENT": self.agent(),
-                                             "BASE": self.session.base_image(*STACK_PACKAGES[folder])})
+    def stack(self, name):
+        if name == "static":
+            return self.static_stack()
+        folder, packages = STACKS[name]
+        return self._once(f"stack-{name}", lambda: self.session.build(
+            f"stack-{name}", os.path.join(HERE, "stacks", folder),
+            arguments={"AGENT": self.agent(), "BASE": self.session.base_image(*packages)}))
 
     def criu(self):
         """The folder of the CRIU bundle, which stays in build/ for the next run."""

@@ -1,4 +1,4 @@
-"""The list of trials: whoever defines one writes @trial("what is shown") above a function of a session and its images."""
+"""The list of trials. One is a function of a session and its images, with @trial("what is shown") above it."""
 
 TRIALS = []  # (name, core, function)
 

@@ -408,6 +408,8 @@ TEST_CASE("what cannot be read counts, and hinders nothing") {
   const std::string before = as_nobody();
   CHECK(before.size() == 32);
   CHECK(as_nobody() == before);
+  image.tree.SetTime("app/secret", kEarlier + 1);
+  CHECK(as_nobody() == before);
   image.tree.File("app/secret", "xx", kEarlier, 0600);
   CHECK(as_nobody() != before);
 }

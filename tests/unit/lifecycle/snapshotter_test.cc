@@ -143,7 +143,7 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   CHECK(criu().spec.argv == Words{"criu", "--no-default-config", "swrk", "3"});
   CHECK(criu().spec.environment.back() == "XDG_RUNTIME_DIR=" + work_dir());
   CHECK_FALSE(criu().spec.credentials);
-  CHECK(inherited[criu().pid].size() == 3);
+  CHECK(inherited[criu().pid].size() == size_t{2} + snapshot::kCriuErrorFds);
   CHECK(worker().spec.executable == "/proc/self/exe");
   CHECK(worker().spec.argv == Words{snapshot::kWorkerArgv0});
   CHECK(worker().spec.environment.empty());

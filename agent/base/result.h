@@ -23,7 +23,9 @@ class [[nodiscard]] Error {
 
   // "open /x: No such file or directory", with the code kept.
   static Error FromErrno(std::string_view what, int code) {
-    Error error(std::string(what) + ": " + ::strerror(code));
+    std::string message(what);
+    message.append(": ").append(::strerror(code));
+    Error error(std::move(message));
     error.code_ = code;
     return error;
   }

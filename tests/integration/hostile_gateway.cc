@@ -94,7 +94,8 @@ constexpr std::array kAttempts{
     Attempt{kForbidden, "a thread",
             [](const Prey&) {
               pthread_t thread;
-              return ::pthread_create(&thread, nullptr, Idle, nullptr) == 0;
+              if (::pthread_create(&thread, nullptr, Idle, nullptr) != 0) return false;
+              return ::pthread_join(thread, nullptr) == 0;
             }},
     Attempt{kForbidden, "ptrace, of another",
             [](const Prey& prey) { return ::ptrace(PTRACE_ATTACH, prey.victim, 0, 0) == 0; }},

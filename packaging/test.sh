@@ -177,13 +177,12 @@ mkdir -p "$logs"
 unset "${!MODAL_AGENT_@}" PORT
 
 step "set-up" 1200 "$tree/packaging/setup.sh" || finish
-# The long tests take most of the time that is theirs, and sanitizers make it twice as much.
-limit=$([[ -n $long ]] && echo 3600 || echo 1200)
+long_limit=${long:+3600}  # the soaks alone take ten minutes, and sanitizers slow down what is beside them
 if build release; then
-  ctest_stage "test release" "$limit" --preset release --label-exclude "$soak_labels"
+  ctest_stage "test release" "${long_limit:-900}" --preset release --label-exclude "$soak_labels"
   containers
 fi
-if build asan; then ctest_stage "test asan" "$limit" --preset asan --label-exclude "$soak_labels"; fi
+if build asan; then ctest_stage "test asan" "${long_limit:-1200}" --preset asan --label-exclude "$soak_labels"; fi
 if build fuzz; then fuzz; fi
-if [[ -n $long ]] && build tsan; then ctest_stage "test tsan" "$limit" --preset tsan --label-exclude "$soak_labels"; fi
+if [[ -n $long ]] && build tsan; then ctest_stage "test tsan" "$long_limit" --preset tsan --label-exclude "$soak_labels"; fi
 finish

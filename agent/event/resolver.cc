@@ -23,36 +23,26 @@ constexpr Milliseconds kStaleWait{500};
 // With addresses of one family at hand, those of the other are waited for so long (RFC 8305, 3).
 constexpr Milliseconds kOtherFamily{50};
 
-std::string_view TroubleOf(Kind kind) {
-  switch (kind) {
-    case Kind::kFound:
-      return {};
-    case Kind::kUnknown:
-      return "no such name is known";
-    case Kind::kTimedOut:
-      return "no name server has answered";
-    case Kind::kNoServer:
-      return "there is no name server where /etc/resolv.conf says";
-    case Kind::kFailed:
-      break;
-  }
-  return "the name servers cannot tell";
-}
+// How an answer is spoken of.
+struct Words {
+  std::string_view reason;   // in the log; stable
+  std::string_view trouble;  // for people; empty: there is none
+};
 
-std::string_view ReasonOf(Kind kind) {
+Words WordsFor(Kind kind) {
   switch (kind) {
     case Kind::kFound:
-      return {};
+      return {"found", ""};
     case Kind::kUnknown:
-      return "unknown";
+      return {"unknown", "no such name is known"};
     case Kind::kTimedOut:
-      return "timed_out";
+      return {"timed_out", "no name server has answered"};
     case Kind::kNoServer:
-      return "no_server";
+      return {"no_server", "there is no name server where /etc/resolv.conf says"};
     case Kind::kFailed:
       break;
   }
-  return "failed";
+  return {"failed", "the name servers cannot tell"};
 }
 
 // Families take turns, IPv4 first; else in the order in which they came.
@@ -223,7 +213,9 @@ void Resolver::OnFound(const std::string& name, Entry& entry, std::vector<Socket
   entry.since = clock_.Now();
   entry.good_until = entry.since + std::clamp(ttl, kLeastTtl, kMostTtl);
   entry.stale_until = entry.good_until + kStale;
-  if (entry.failure) log_.Info("upstream.name", {{"name", name}, {"reason", "found"}});
+  if (entry.failure) {
+    log_.Info("upstream.name", {{"name", name}, {"reason", WordsFor(Kind::kFound).reason}});
+  }
   entry.failure.reset();
   Tell(entry);
 }
@@ -232,12 +224,13 @@ void Resolver::OnFailed(const std::string& name, Entry& entry, DnsAnswer::Kind k
   const std::unique_ptr<Question> question = std::move(entry.question);
   const bool stale =
       kind != Kind::kUnknown && !entry.answer.addresses.empty() && clock_.Now() < entry.stale_until;
-  const std::string trouble = Concat("the name '", name, "' has no address: ", TroubleOf(kind));
+  const Words words = WordsFor(kind);
+  const std::string trouble = Concat("the name '", name, "' has no address: ", words.trouble);
   if (entry.failure != kind) {
     log_.Warn("upstream.name",
               {{"message", stale ? Concat(trouble, "; the last ones are used") : trouble},
                {"name", name},
-               {"reason", ReasonOf(kind)}});
+               {"reason", words.reason}});
   }
   entry.failure = kind;
   if (!stale) entry.answer = {{}, trouble};

@@ -16,6 +16,7 @@
 namespace modal::process {
 namespace {
 
+constexpr char kDead = 'X';
 constexpr unsigned kForkedNoExec = 0x40;  // PF_FORKNOEXEC in the kernel's include/linux/sched.h
 
 struct CloseFolder {
@@ -41,7 +42,10 @@ std::optional<ProcessInfo> ReadStat(int folder, const char* path) {
   std::array<char, 2048> buffer;
   const ssize_t size = ::read(fd.get(), buffer.data(), buffer.size());
   if (size <= 0) return std::nullopt;
-  return ParseProcessStat({buffer.data(), static_cast<size_t>(size)});
+  std::optional<ProcessInfo> info = ParseProcessStat({buffer.data(), static_cast<size_t>(size)});
+  // Reaped at this moment: its parent, group and session read as 0 already.
+  if (info && info->state == kDead) return std::nullopt;
+  return info;
 }
 
 }  // namespace

@@ -12,7 +12,8 @@
 # checked by apt, and are unpacked but never installed.
 #
 #   DIR/criu        starts bin/criu with what is in lib/ (launcher.c)
-#   DIR/bin, lib    CRIU; the loader, the libraries that CRIU needs and no other, and passcred.so (passcred.c)
+#   DIR/bin, lib    CRIU; the loader, the libraries that CRIU needs and no other, passcred.so (passcred.c), and what
+#                   stands in for GnuTLS and nftables (absent.c)
 #   DIR/copyright   of every package
 #   DIR/MANIFEST    `build ID` first, a hash of all the rest; then recipe, packages with versions, files with sha256
 set -euo pipefail
@@ -41,7 +42,7 @@ try() {  # WHAT COMMAND…
 # ---- is it there already? ----
 
 recipe_hash() {
-  cat "$here/bundle.sh" "$here/launcher.c" "$here/passcred.c" | sha256sum | cut -c1-16
+  cat "$here/bundle.sh" "$here/launcher.c" "$here/passcred.c" "$here/absent.c" | sha256sum | cut -c1-16
 }
 
 is_whole() {
@@ -104,11 +105,22 @@ unpack() {
 
 # ---- the bundle ----
 
+flags=(-std=gnu11 -D_GNU_SOURCE -Os -Wall -Wextra -Werror -s "-Wl,--build-id=none")
+
 compile() {
-  local cc=${CC:-cc} flags=(-std=gnu11 -D_GNU_SOURCE -Os -Wall -Wextra -Werror -s "-Wl,--build-id=none")
+  local cc=${CC:-cc}
   try "launcher.c does not compile" "$cc" "${flags[@]}" -static -o "$bundle/criu" "$here/launcher.c"
   try "passcred.c does not compile" "$cc" "${flags[@]}" -shared -fPIC -Wl,-z,relro,-z,now \
     -o "$bundle/lib/passcred.so" "$here/passcred.c"
+  absent GNUTLS libgnutls.so.30 GNUTLS_3_4
+  absent NFTABLES libnftables.so.1 LIBNFTABLES_1
+}
+
+# A library of absent.c, which CRIU finds under the name and the symbol version that it asks for.
+absent() {  # WHICH LIBRARY VERSION
+  echo "$3 { global: *; };" >"$work/version"
+  try "absent.c does not compile" "${CC:-cc}" "${flags[@]}" -shared -fPIC -nostdlib "-DABSENT_$1" \
+    "-Wl,-soname,$2" "-Wl,--version-script,$work/version" -o "$bundle/lib/$2" "$here/absent.c"
 }
 
 # CRIU, and of all the libraries those that it needs, as its own loader sees it.
@@ -121,11 +133,11 @@ gather() {
   cp "$path" "$bundle/bin/criu"
   cp -L "$loader" "$bundle/lib/ld.so"
   try "criu's libraries are not complete" \
-    "$bundle/lib/ld.so" --inhibit-cache --library-path "$libraries" --list "$bundle/bin/criu"
+    "$bundle/lib/ld.so" --inhibit-cache --library-path "$bundle/lib:$libraries" --list "$bundle/bin/criu"
   needed=$(sed -n 's/^[[:space:]]*\([^ ]*\) => \(.*\) (0x[0-9a-f]*)$/\1 \2/p' <<<"$output")
   while read -r name path; do
     case "$path" in
-      "$loader" | "$bundle/lib/ld.so") ;;
+      "$loader" | "$bundle/lib/"*) ;;
       "$libraries"/*) cp -L "$path" "$bundle/lib/$name" ;;
       *) die "criu's library $name is in none of its packages, but at $path" ;;
     esac
@@ -166,6 +178,9 @@ make_bundle() {
   gather
   copyrights
   chmod -R u=rwX,go=rX "$bundle"
+  # With all its symbols, the absent ones included.
+  try "the bundle's criu does not run" env LD_BIND_NOW=1 "$bundle/lib/ld.so" --inhibit-cache \
+    --library-path "$bundle/lib" "$bundle/bin/criu" --version
   try "the bundle's criu does not run" "$bundle/criu" --version
   write_manifest
 }

@@ -14,7 +14,6 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
-#include "agent/process/capabilities.h"
 #include "snapshot/criu_launch.h"
 
 namespace modal::lifecycle {
@@ -116,12 +115,9 @@ void Snapshotter::RemoveWorkDir() {
 }
 
 Result<void> Snapshotter::StartCriu(int socket) {
-  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_dir_, socket);
   // A restored process gets its user and groups back only where CRIU has them already.
-  if (options_.credentials) {
-    spec.credentials = options_.credentials;
-    spec.capabilities = process::kAllCapabilities;
-  }
+  process::LaunchSpec spec =
+      snapshot::SwrkSpec(options_.criu, work_dir_, socket, options_.credentials);
   int next = snapshot::kCriuFirstDescriptorFd;
   spec.fds.push_back({standard_[0], next++});
   for (int i = 0; i < snapshot::kCriuErrorFds; ++i) spec.fds.push_back({standard_[1], next++});

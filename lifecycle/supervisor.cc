@@ -262,9 +262,11 @@ void Supervisor::LaunchWorkload() {
   Fire(Trigger::kLaunched);
 }
 
-void Supervisor::StartGatewaySoon() {
+void Supervisor::StartGatewaySoon() { StartGatewayAfter(kGatewayDelay); }
+
+void Supervisor::StartGatewayAfter(Milliseconds delay) {
   if (!parts_.gateway) return;
-  gateway_start_ = parts_.clock.After(kGatewayDelay, [this] { parts_.gateway->Start(); });
+  gateway_start_ = parts_.clock.After(delay, [this] { parts_.gateway->Start(); });
 }
 
 void Supervisor::EnterWaitingForPort() {

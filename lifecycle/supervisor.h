@@ -106,6 +106,7 @@ class Supervisor {
   std::optional<std::string> FindTaken(const std::vector<health::ListeningSocket>& listeners);
   void StartStartupTimeout();
   void StartGatewaySoon();
+  void StartGatewayAfter(Milliseconds delay);
   void NoteSessions(const std::vector<pid_t>& sessions);
   void OnHooksDone(const HookRunner::Outcome& outcome);
   void LaunchWorkload();

@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::string_view kCold = "cold";
 constexpr std::string_view kRestore = "restore";
+// A restore comes first: what only tells how things stand does not compete with it for the CPU.
+constexpr Milliseconds kGatewayDelayBesideRestore{50};
 // Nothing of a failed restore is worth waiting for.
 constexpr Milliseconds kNoPatience{0};
 
@@ -45,9 +47,12 @@ void Supervisor::EnterRestoring() {
   SetBoardText(status_.origin, kCold);
   if (attached_) return Fire(Trigger::kRestoreFailed);
   restore_began_ = parts_.clock.Now();
-  if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+  if (!parts_.gateway) return;
+  // The first answer has to pass it.
+  if (Carries()) return parts_.gateway->Start();
+  StartGatewayAfter(kGatewayDelayBesideRestore);
 }
 
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
@@ -76,6 +81,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
                                         {"bytes", restored->bytes},
                                         {"cold_ms", restored->cold},
                                         {"ms", SinceStart()}});
+  StartGatewaySoon();
   StartStartupTimeout();
   Fire(Trigger::kRestored);
 }

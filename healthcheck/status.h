@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/policy/traffic.h"
 
 namespace modal::health {
@@ -39,6 +40,7 @@ struct AgentStatus {
   int64_t spent_ms[kPhaseCount];    // how long that visit lasted; 0 while it does
   int64_t total_ms[kPhaseCount];    // all finished visits together (restarts come by again)
   int64_t ready_ms;                 // when it was ready for the first time
+  BootTimeline timeline;            // microseconds since the agent's start
   bool startup_done;                // has been Serving once
   bool ready;                       // takes requests: Serving, and not told to drain
   bool live;                        // false once the workload was found unhealthy

@@ -239,6 +239,9 @@ void Snapshotter::OnReadable() {
 }
 
 void Snapshotter::OnReport(const WorkerReport& report) {
+  for (const BootSpan& step : report.steps.spans()) {
+    if (steps_.size() < BootTimeline::kMost) steps_.push_back(step);
+  }
   switch (report.kind) {
     case WorkerReport::Kind::kKey:
       return OnKey(report);

@@ -20,6 +20,7 @@ namespace {
 constexpr uint64_t kDump = 1;
 constexpr uint64_t kRestore = 2;
 constexpr uint64_t kNotify = 6;
+constexpr uint64_t kVersion = 10;
 
 std::map<uint32_t, ProtobufField> FieldsOf(std::string_view message) {
   std::map<uint32_t, ProtobufField> fields;
@@ -42,7 +43,7 @@ std::string RestoredAs(uint64_t pid) {
   return ProtobufWriter().Varint(1, kRestore).Varint(2, 1).Message(4, inner).text();
 }
 
-// The far end; what it does stands in the test.
+// The far end, once it has said that it is there; what it does stands in the test.
 class Swrk {
  public:
   using Act = std::function<void(Swrk&)>;
@@ -53,6 +54,8 @@ class Swrk {
     near_ = UniqueFd(ends[0]);
     far_ = UniqueFd(ends[1]);
     thread_ = std::thread([this, act = std::move(act)] {
+      const std::string first = Receive();
+      if (!first.empty()) Send(Answer(FieldsOf(first).at(1).value, true));
       act(*this);
       far_.Reset();
     });

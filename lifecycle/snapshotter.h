@@ -134,6 +134,8 @@ class Snapshotter : public Snapshots {
   void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
+  void TakeOver(const BootTimeline& steps);
+  int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
@@ -155,6 +157,7 @@ class Snapshotter : public Snapshots {
   std::string key_;
   std::string image_identity_;
   std::vector<BootSpan> steps_;
+  int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   OnRestored on_restored_;
   DumpEvents dump_;

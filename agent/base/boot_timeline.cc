@@ -6,10 +6,13 @@ namespace modal {
 namespace {
 
 constexpr std::array<std::string_view, kBootStepCount> kNames{
-    "hooks",          "exec",           "port",          "restore",      "restore.identity",
-    "restore.find",   "restore.pids",   "restore.files", "restore.criu", "restore.images",
-    "restore.memory", "restore.resume", "dump",          "dump.warmup",  "dump.quiesce",
-    "dump.criu",      "dump.frozen",    "dump.written",  "late_hooks",   "serving",
+    "hooks",          "exec",           "port",
+    "restore",        "restore.start",  "restore.identity",
+    "restore.find",   "restore.pids",   "restore.files",
+    "restore.criu",   "restore.images", "restore.memory",
+    "restore.resume", "dump",           "dump.warmup",
+    "dump.quiesce",   "dump.criu",      "dump.frozen",
+    "dump.written",   "late_hooks",     "serving",
 };
 static_assert(static_cast<size_t>(BootStep::kServing) + 1 == kBootStepCount);
 

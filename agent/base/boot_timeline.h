@@ -21,6 +21,7 @@ enum class BootStep : uint32_t {
   kExec,             // the server is launched
   kPort,             // it runs, until its port is open and it answers
   kRestore,          // until the restored tree runs, or it is known that there will be none
+  kRestoreStart,     // our helper and CRIU are started
   kRestoreIdentity,  // the key is made: what image, command and environment this is
   kRestoreFind,      // the snapshot is looked for, and looked at
   kRestorePids,      // there is nothing to restore: a dump that follows needs high ids
@@ -38,7 +39,7 @@ enum class BootStep : uint32_t {
   kLateHooks,        // hooks after a snapshot or restore
   kServing,
 };
-inline constexpr size_t kBootStepCount = 20;
+inline constexpr size_t kBootStepCount = 21;
 
 // "hooks", "restore", "restore.memory", ...; "unknown" for a number that is none.
 std::string_view BootStepName(BootStep step);

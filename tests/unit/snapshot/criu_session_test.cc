@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
@@ -195,6 +196,57 @@ TEST_CASE_FIXTURE(Place, "a restore names its root, and what takes the place of 
   const auto inherit = FieldsOf(options.at(27).bytes);
   CHECK(inherit.at(1).bytes == "pipe:[11]");
   CHECK(inherit.at(2).value == 4);
+}
+
+TEST_CASE_FIXTURE(Place, "moments are told as they come, from the sign of life on") {
+  using Moments = std::vector<CriuMoment>;
+  Moments moments;
+  const auto note = [&moments](CriuMoment moment) { moments.push_back(moment); };
+  SUBCASE("of a restore") {
+    Swrk swrk([&](Swrk& self) {
+      self.Receive();
+      for (const char* step : {"pre-restore", "post-restore", "pre-resume", "post-resume"}) {
+        self.Ask(step, 1000);
+      }
+      self.Send(RestoredAs(1000));
+    });
+    CriuSession session(swrk.TakeNear());
+    RestoreSpec spec = RestoreHere();
+    spec.on_moment = note;
+    CHECK(session.Restore(spec).ok());
+    CHECK(moments == Moments{CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace});
+  }
+  SUBCASE("of a dump") {
+    Swrk swrk([&](Swrk& self) {
+      self.Receive();
+      for (const char* step : {"pre-dump", "query-ext-files", "post-dump"}) self.Ask(step, 1000);
+      self.Send(Answer(kDump, true));
+    });
+    CriuSession session(swrk.TakeNear());
+    DumpSpec spec = DumpHere();
+    spec.on_moment = note;
+    CHECK(session.Dump(spec).ok());
+    CHECK(moments == Moments{CriuMoment::kUp, CriuMoment::kFrozen});
+  }
+  SUBCASE("none of a CRIU that does not start") {
+    UniqueFd near;
+    {
+      int ends[2];
+      MODAL_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+      near = UniqueFd(ends[0]);
+      ::close(ends[1]);
+    }
+    CriuSession session(std::move(near));
+    RestoreSpec spec = RestoreHere();
+    spec.on_moment = note;
+    CHECK_FALSE(session.Restore(spec).ok());
+    CHECK(moments.empty());
+  }
+}
+
+TEST_CASE_FIXTURE(Place, "CRIU is asked for a sign of life, which leaves the line open") {
+  CHECK(FieldsOf(EncodeSignOfLife()).at(1).value == kVersion);
+  CHECK(FieldsOf(EncodeSignOfLife()).at(4).value == 1);
 }
 
 TEST_CASE_FIXTURE(Place, "a tree that is not to run is refused before it does") {

@@ -76,7 +76,7 @@ struct AgentStatus {
 
   uint32_t hooks_run;
   uint32_t hooks_failed;
-  uint64_t orphans_reaped;
+  uint64_t orphans_reaped;  // with a keeper also its, until it is left alone for a dump
   uint64_t log_lines_lost;
   uint32_t gateway_restarts;
   uint32_t connections_draining;

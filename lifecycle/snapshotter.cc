@@ -265,6 +265,9 @@ void Snapshotter::OnReport(const WorkerReport& report) {
     case WorkerReport::Kind::kNothing:
       if (report.value > 0) has_snapshot_ = true;
       return Finish(Error(std::string(BoardText(report.reason))));
+    case WorkerReport::Kind::kAgain:
+      EndHelpers();
+      return StartRestore(false);
     case WorkerReport::Kind::kRestored:
       is_late_ = false;
       limit_.reset();
@@ -314,7 +317,12 @@ void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::strin
 
 void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
+  StartRestore(true);
+}
+
+void Snapshotter::StartRestore(bool guesses) {
   snapshot::Job job = options_.job;
+  job.guesses = guesses;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;
   job.only_key = !options_.restores && !has_snapshot_;

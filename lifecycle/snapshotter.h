@@ -137,6 +137,7 @@ class Snapshotter : public Snapshots {
   void TakeOver(const BootTimeline& steps);
   int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
+  void StartRestore(bool guesses);
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
   void Finish(Error error);

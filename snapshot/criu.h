@@ -55,6 +55,10 @@ struct RestoreSpec {
   std::vector<ExternalDescriptor> descriptors;
   // Memory comes when it is touched; somebody runs `criu lazy-pages` on the same folder.
   bool lazy = false;
+  // Called when CRIU knows what the tree is to be: there is no process of it, and nothing outside
+  // of the work folder has been touched. An Error: there will be none. Always called before the one
+  // below.
+  std::function<Result<void>()> before_processes;
   // Called when everything is in place and nothing runs yet: an Error ends the tree again.
   std::function<Result<void>()> before_running;
   OnCriuMoment on_moment = nullptr;

@@ -185,7 +185,14 @@ Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
   for (const ExternalDescriptor& descriptor : spec.descriptors) {
     options.inherit_fd.emplace_back(descriptor.id, descriptor.fd);
   }
-  const auto on_step = [&spec](const CriuAnswer& step) -> Result<void> {
+  bool is_agreed = !spec.before_processes;
+  const auto on_step = [&spec, &is_agreed](const CriuAnswer& step) -> Result<void> {
+    if (step.step == kPreRestore && spec.before_processes) {
+      Result<void> agreed = spec.before_processes();
+      is_agreed = agreed.ok();
+      return agreed;
+    }
+    if (!is_agreed) return Error("criu has made processes without asking");
     if (step.step == kPostRestore && spec.before_running) return spec.before_running();
     return {};
   };

@@ -32,6 +32,9 @@ struct Job {
   FingerprintSpec fingerprint;
   bool raise_pids = false;  // nothing to restore: see that the workload gets pids from 1000 on
   bool only_key = false;    // restore nothing, say only what the key is
+  // Begin with the snapshot that is most likely ours while the image's identity is still being
+  // found out (kAgain if it is not).
+  bool guesses = true;
 
   // kDump and kCreate: what the restore job has found, and the tree as it stands.
   std::string key;

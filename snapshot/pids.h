@@ -13,7 +13,7 @@ inline constexpr pid_t kFirstTreePid = 1000;
 
 // From now on new processes of this PID namespace get ids from kFirstTreePid on. Told to the kernel
 // (/proc/sys/kernel/ns_last_pid) where that is writable; else by using up the ids below with
-// processes that end at once, some 50 microseconds each.
+// threads that end at once, some 10 microseconds each.
 Result<void> RaisePids();
 
 }  // namespace modal::snapshot

@@ -25,6 +25,8 @@ constexpr size_t kLargestVerdict = 64 * 1024;
 
 // Whoever restores can wait a little for one who is about to publish or to delete.
 constexpr Milliseconds kPatienceToFind{1000};
+// A guess is to cost less than it may gain.
+constexpr size_t kMostLookedAt = 4;
 constexpr Milliseconds kPatienceToJudge{5000};
 
 constexpr std::string_view kReadme =
@@ -266,6 +268,29 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& folder, Use use) {
 }
 
 Result<std::optional<Store::Found>> Store::Find(const std::string& key) {
+  return FindWithin(key, kPatienceToFind);
+}
+
+std::optional<Store::Found> Store::FindYoungest(const std::function<bool(const Manifest&)>& fits) {
+  const Result<std::vector<std::string>> names = NamesIn(state_->dir.get());
+  if (!names) return std::nullopt;
+  std::vector<std::pair<int64_t, std::string>> by_age;
+  for (const std::string& name : *names) {
+    if (!IsKey(name)) continue;
+    const Result<Named> named = LookUpIn(state_->dir.get(), name);
+    if (named) by_age.emplace_back(-named->changed_unix_ms, name);
+  }
+  std::sort(by_age.begin(), by_age.end());
+  if (by_age.size() > kMostLookedAt) by_age.resize(kMostLookedAt);
+  for (const auto& [age, key] : by_age) {
+    Result<std::optional<Found>> found = FindWithin(key, kMoment);
+    if (found && *found && fits((*found)->manifest)) return *std::move(found);
+  }
+  return std::nullopt;
+}
+
+Result<std::optional<Store::Found>> Store::FindWithin(const std::string& key,
+                                                      Milliseconds patience) {
   if (Result<void> checked = CheckKey(key); !checked) return std::move(checked.error());
   const int dir = state_->dir.get();
   // Before its lock is asked for: whoever is about to make the snapshot is not to be disturbed.
@@ -277,7 +302,7 @@ Result<std::optional<Store::Found>> Store::Find(const std::string& key) {
   const LockFile lock_file =
       state_->use == Use::kWrite ? LockFile::kMakeIfMissing : LockFile::kMustExist;
   Result<std::optional<UniqueFd>> lock =
-      TakeLock(dir, LockName(key), LockKind::kShared, kPatienceToFind, lock_file);
+      TakeLock(dir, LockName(key), LockKind::kShared, patience, lock_file);
   UniqueFd held;
   if (lock) {
     if (!*lock) return std::optional<Found>();

@@ -110,6 +110,10 @@ class Store {
   };
   Result<std::optional<Found>> Find(const std::string& key);
 
+  // The youngest that `fits`, of the few youngest that there are; as Find(). Those that are damaged
+  // or locked at this moment are passed over.
+  std::optional<Found> FindYoungest(const std::function<bool(const Manifest&)>& fits);
+
   // To make a snapshot of this key. Nothing if it has one already, or somebody is at it right now.
   Result<std::unique_ptr<Staging>> Stage(const std::string& key);
   // Checksums every file, writes the manifest (key and files are filled in), syncs all and renames;
@@ -140,6 +144,7 @@ class Store {
  private:
   struct State;
   explicit Store(std::unique_ptr<State> state);
+  Result<std::optional<Found>> FindWithin(const std::string& key, Milliseconds patience);
   std::unique_ptr<State> state_;
 };
 

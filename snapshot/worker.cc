@@ -8,7 +8,9 @@
 
 #include <cerrno>
 #include <chrono>
+#include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +29,7 @@ namespace modal::snapshot {
 namespace {
 
 constexpr const char* kCarriedFiles = "files.tar";
+constexpr std::string_view kPages = "images/pages-";
 // What CRIU has found out about the kernel; without it it takes 15 to 35 ms to find out anew. It
 // looks for it in $XDG_RUNTIME_DIR, which is the job's work folder, and writes it there if that is
 // on a tmpfs.
@@ -76,6 +79,16 @@ Result<void> CopyFile(const std::string& from, const std::string& to) {
   return {};
 }
 
+// Memory that is not in the page cache is on its way while we wait for something else.
+void ReadAhead(const Store::Found& found) {
+  for (const ImageFile& file : found.manifest.files) {
+    if (!file.name.starts_with(kPages)) continue;
+    const UniqueFd fd(
+        ::open(Concat(found.path, "/", file.name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (fd) (void)::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_WILLNEED);
+  }
+}
+
 // What is known before the dump.
 Manifest NewManifest(const Job& job) {
   Manifest manifest;
@@ -100,6 +113,49 @@ Manifest NewManifest(const Job& job) {
 }
 
 }  // namespace
+
+// The key of this container. What the identity of the image has to look at it looks at beside our
+// other work.
+class KeyInquiry {
+ public:
+  // The job must outlive it.
+  explicit KeyInquiry(const Job& job) : job_(job) {
+    const auto identify = [&job] {
+      return IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
+    };
+    if (job.explicit_key.empty()) {
+      later_ = std::async(std::launch::async, identify);
+    } else {
+      image_ = identify();
+    }
+  }
+
+  bool takes_time() const { return later_.valid(); }
+  bool is_told() const { return is_told_; }
+
+  const Result<ImageIdentity>& Await() {
+    if (later_.valid()) image_ = later_.get();
+    is_told_ = true;
+    if (*image_) key_ = KeyFor((*image_)->text);
+    return *image_;
+  }
+  // Null: there is none, or Await() has not been called.
+  const Key* key() const { return key_ ? &*key_ : nullptr; }
+
+  // The key that we have if this is the identity of the image.
+  Key KeyFor(const std::string& image_identity) const {
+    KeyInputs inputs = job_.inputs;
+    inputs.image.text = image_identity;
+    return MakeKey(inputs);
+  }
+
+ private:
+  const Job& job_;
+  std::future<Result<ImageIdentity>> later_;
+  std::optional<Result<ImageIdentity>> image_;
+  std::optional<Key> key_;
+  bool is_told_ = false;
+};
 
 void Worker::Do(const Job& job) {
   const bool restores = job.kind == JobKind::kRestore;
@@ -135,73 +191,126 @@ void Worker::Tell(WorkerReport report) {
 // ------------------------------------------------------------------------------------------
 
 Result<void> Worker::Restore(const Job& job) {
-  Enter(BootStep::kRestoreIdentity);
-  Result<ImageIdentity> image = IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
-  WorkerReport report = NewReport(WorkerReport::Kind::kKey);
-  if (!image) {
-    StepFailed();
-    SetBoardText(report.reason, image.error().message());
-    Tell(report);
-    return {};
-  }
-  KeyInputs inputs = job.inputs;
-  inputs.image = *image;
-  const Key key = MakeKey(inputs);
-  SetBoardText(report.text, key.text);
-  SetBoardText(report.reason, image->text);
-  Tell(report);
-
-  Enter(BootStep::kRestoreFind);
-  const auto cold = [&job, this](std::string_view why) -> Result<void> {
-    if (job.raise_pids) {
-      Enter(BootStep::kRestorePids);
-      if (Result<void> raised = RaisePids(); !raised) return raised;
-    }
-    Nothing(why, false);
-    return {};
-  };
-  // What is there stays there until somebody deletes it: no dump will come.
-  const auto unused = [this](std::string_view why) -> Result<void> {
-    Nothing(why, true);
-    return {};
-  };
-  if (job.only_key) return cold("a snapshot is to be made");
+  KeyInquiry inquiry(job);
+  const bool guesses = inquiry.takes_time() && job.guesses && !job.only_key;
+  Enter(guesses ? BootStep::kRestoreFind : BootStep::kRestoreIdentity);
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
-  if (!store) return cold(store.error().message());
-  Result<std::optional<Store::Found>> found = (*store)->Find(key.text);
-  if (!found) {
-    const std::string why = found.error().message();
-    (void)(*store)->ChangeVerdict(
-        key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return unused(why);
+  if (store && guesses) {
+    if (const std::optional<Store::Found> likely = FindLikely(inquiry, **store)) {
+      return RestoreFound(job, **store, *likely, inquiry);
+    }
+    // A cold start, most likely: there is time for this now, and it harms no restore.
+    if (job.raise_pids) (void)RaisePids();
+    Enter(BootStep::kRestoreIdentity);
   }
-  if (!*found) return cold("there is no snapshot of this key yet");
-  const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
-  if (verdict) {
-    const std::vector<std::string> why =
-        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
-  }
-  return RestoreFound(job, **store, **found);
+  const Key* key = TellKey(inquiry);
+  if (!key) return {};
+  Enter(BootStep::kRestoreFind);
+  if (job.only_key) return Cold(job, "a snapshot is to be made");
+  if (!store) return Cold(job, store.error().message());
+  Result<std::optional<Store::Found>> found = FindOurs(job, **store, *key);
+  if (!found) return std::move(found.error());
+  if (!*found) return {};
+  return RestoreFound(job, **store, **found, inquiry);
 }
 
-Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found) {
-  const Manifest& manifest = found.manifest;
-  WorkerReport report = NewReport(WorkerReport::Kind::kFound);
-  report.value = static_cast<int64_t>(manifest.TotalBytes());
-  report.cold_ms = manifest.times.cold_ms;
+// The key, once it is known, is told once. Null: there is none, as has been told too.
+const Key* Worker::TellKey(KeyInquiry& inquiry) {
+  if (inquiry.is_told()) return inquiry.key();
+  WorkerReport report = NewReport(WorkerReport::Kind::kKey);
+  const Result<ImageIdentity>& image = inquiry.Await();
+  if (!image) {
+    StepFailed();
+    SetBoardText(report.reason, image.error().message());
+  } else {
+    SetBoardText(report.text, inquiry.key()->text);
+    SetBoardText(report.reason, image->text);
+  }
   Tell(report);
-  const Result<WorkerRequest> go = channel_.Await();
-  if (!go) return go.error();
+  return inquiry.key();
+}
 
-  Enter(BootStep::kRestoreFiles);
+Result<void> Worker::Cold(const Job& job, std::string_view why) {
+  if (job.raise_pids) {
+    Enter(BootStep::kRestorePids);
+    if (Result<void> raised = RaisePids(); !raised) return raised;
+  }
+  Nothing(why, false);
+  return {};
+}
+
+// The youngest snapshot that is ours if the image has not changed since.
+std::optional<Store::Found> Worker::FindLikely(const KeyInquiry& inquiry, Store& store) {
+  return store.FindYoungest([&](const Manifest& manifest) {
+    if (inquiry.KeyFor(manifest.image_identity).text != manifest.key) return false;
+    const Result<Verdict> verdict = store.ReadVerdict(manifest.key);
+    return verdict && WhyNotNow(manifest, *verdict, static_cast<uint64_t>(UptimeMs())).empty();
+  });
+}
+
+// The snapshot of this key, if it may be restored; nothing: there is none, and that has been told.
+Result<std::optional<Store::Found>> Worker::FindOurs(const Job& job, Store& store, const Key& key) {
+  using Nobody = std::optional<Store::Found>;
+  Result<std::optional<Store::Found>> found = store.Find(key.text);
+  // What is there stays there until somebody deletes it: no dump will come.
+  if (!found) {
+    const std::string why = found.error().message();
+    (void)store.ChangeVerdict(
+        key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
+    Nothing(why, true);
+    return Nobody();
+  }
+  if (!*found) {
+    if (Result<void> cold = Cold(job, "there is no snapshot of this key yet"); !cold) {
+      return std::move(cold.error());
+    }
+    return Nobody();
+  }
+  const Result<Verdict> verdict = store.ReadVerdict(key.text);
+  if (!verdict) return found;
+  const std::vector<std::string> why =
+      WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
+  if (why.empty()) return found;
+  Nothing("there is a snapshot, but " + why.front(), true);
+  return Nobody();
+}
+
+// `found` may turn out to be another key's. Until it is known to be ours nothing outside of the
+// work folder is touched, and CRIU makes no process.
+Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found,
+                                  KeyInquiry& inquiry) {
+  enum class Asked { kNotYet, kOurs, kAnother, kNobody, kAlone };
+  const Manifest& manifest = found.manifest;
+  Asked asked = Asked::kNotYet;
+  const auto ask = [&]() -> Result<void> {
+    if (!inquiry.is_told()) Enter(BootStep::kRestoreIdentity);
+    if (inquiry.takes_time()) ReadAhead(found);
+    const Key* key = TellKey(inquiry);
+    asked = !key ? Asked::kNobody : key->text == manifest.key ? Asked::kOurs : Asked::kAnother;
+    if (asked != Asked::kOurs) return Error("it is not the snapshot of this container");
+    WorkerReport report = NewReport(WorkerReport::Kind::kFound);
+    report.value = static_cast<int64_t>(manifest.TotalBytes());
+    report.cold_ms = manifest.times.cold_ms;
+    Tell(report);
+    const Result<WorkerRequest> go = channel_.Await();
+    if (go) return {};
+    asked = Asked::kAlone;
+    return go.error();
+  };
+
   RestoreSpec spec;
   spec.on_moment = [this](CriuMoment moment) {
     if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
-    if (moment == CriuMoment::kImagesRead) Enter(BootStep::kRestoreMemory);
     if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+  };
+  spec.before_processes = [&]() -> Result<void> {
+    if (Result<void> ours = ask(); !ours) return ours;
+    Enter(BootStep::kRestoreFiles);
+    if (Result<void> carried = CarryBack(found); !carried) return carried;
+    Enter(BootStep::kRestoreMemory);
+    return {};
   };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
@@ -212,10 +321,15 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
-  Result<void> carried = CarryBack(found);
-  if (carried) Enter(BootStep::kRestoreCriu);
-  Result<Restored> restored =
-      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+  Enter(BootStep::kRestoreCriu);
+  Result<Restored> restored = criu_.Restore(spec);
+  if (asked == Asked::kNotYet) {
+    if (restored) restored = Error("criu has restored it without asking");
+    (void)ask();
+  }
+  if (asked == Asked::kNobody) return {};
+  if (asked == Asked::kAlone) return std::move(restored.error());
+  if (asked == Asked::kAnother) return GuessedWrong(job, store, inquiry);
   if (!restored) {
     StepFailed();
     const std::string why = restored.error().message();
@@ -223,13 +337,22 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
     return std::move(restored.error());
   }
-  report = NewReport(WorkerReport::Kind::kRestored);
+  WorkerReport report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
   report.other = manifest.workload;
   report.value = static_cast<int64_t>(restored->times.pages) * 4096;
   report.cold_ms = manifest.times.cold_ms;
   Tell(report);
   return AwaitVerdict(store, manifest);
+}
+
+// CRIU serves one call, and that one is over.
+Result<void> Worker::GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry) {
+  Enter(BootStep::kRestoreFind);
+  Result<std::optional<Store::Found>> found = FindOurs(job, store, *inquiry.key());
+  if (!found) return std::move(found.error());
+  if (*found) Tell(NewReport(WorkerReport::Kind::kAgain));
+  return {};
 }
 
 Result<void> Worker::CarryBack(const Store::Found& found) {

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "agent/base/boot_timeline.h"
 #include "agent/base/result.h"
@@ -24,6 +27,8 @@ class WorkerChannel {
   virtual Result<WorkerRequest> Await() = 0;
 };
 
+class KeyInquiry;
+
 class Worker {
  public:
   // `root`: where carried files are put and changed ones looked for ("/"). All outlive the worker.
@@ -35,7 +40,13 @@ class Worker {
 
  private:
   Result<void> Restore(const Job& job);
-  Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found);
+  const Key* TellKey(KeyInquiry& inquiry);
+  Result<void> Cold(const Job& job, std::string_view why);
+  std::optional<Store::Found> FindLikely(const KeyInquiry& inquiry, Store& store);
+  Result<std::optional<Store::Found>> FindOurs(const Job& job, Store& store, const Key& key);
+  Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found,
+                            KeyInquiry& inquiry);
+  Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry);
   Result<void> CarryBack(const Store::Found& found);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);

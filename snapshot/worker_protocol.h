@@ -41,10 +41,12 @@ struct WorkerRequest {
 // From the worker. Times are milliseconds, -1: unknown.
 struct WorkerReport {
   enum class Kind : uint32_t {
-    kKey,       // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
-    kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
-    kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
-                // there is a snapshot of this key all the same, so that none can be made
+    kKey,      // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
+    kFound,    // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
+    kNothing,  // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
+               // there is a snapshot of this key all the same, so that none can be made
+    kAgain,    // kRestore: what was begun was another key's snapshot, and there is one of ours: the
+               // end of the job, to be done again with another CRIU and without guessing
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes

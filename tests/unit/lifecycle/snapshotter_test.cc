@@ -240,6 +240,24 @@ TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed o
   CHECK_FALSE(snapshotter->WantsDump());
 }
 
+TEST_CASE_FIXTURE(Desk,
+                  "a guess that was wrong is begun anew, with another CRIU, without guessing") {
+  Restore();
+  CHECK(JobOf(worker()).guesses);
+  const std::string place = work_dir();
+  SayKey();
+  Say(ReportOf(Kind::kAgain));
+  CHECK(answers == 0);
+  CHECK(HasEnded(criu()));
+  CHECK_FALSE(std::filesystem::exists(place));
+  REQUIRE(launcher.started.size() == 4);
+  const snapshot::Job again = JobOf(worker(1));
+  CHECK(again.kind == JobKind::kRestore);
+  CHECK_FALSE(again.guesses);
+  Say(ReportOf(Kind::kFound), 1);
+  CHECK(Hear(1)->kind == WorkerRequest::Kind::kGoOn);
+}
+
 TEST_CASE_FIXTURE(Desk, "where nothing is found it says why, ends its helpers, and wants a dump") {
   Restore();
   const std::string place = work_dir();

@@ -249,6 +249,37 @@ TEST_CASE_FIXTURE(Place, "CRIU is asked for a sign of life, which leaves the lin
   CHECK(FieldsOf(EncodeSignOfLife()).at(4).value == 1);
 }
 
+TEST_CASE_FIXTURE(Place, "a tree that is not to be made is refused before its first process is") {
+  std::string asked;
+  bool agreed = true;
+  bool ran = false;
+  {
+    Swrk swrk([&](Swrk& self) {
+      self.Receive();
+      agreed = self.Ask(asked.c_str(), 0);
+      self.Send(Answer(kRestore, false));
+    });
+    CriuSession session(swrk.TakeNear());
+    RestoreSpec spec = RestoreHere();
+    SUBCASE("by whoever is asked") {
+      asked = "pre-restore";
+      spec.before_processes = []() -> Result<void> { return Error("it is another image's"); };
+      CHECK(Problem(session.Restore(spec)) == "it is another image's");
+    }
+    SUBCASE("by a CRIU that has not asked") {
+      asked = "post-restore";
+      spec.before_processes = []() -> Result<void> { return {}; };
+      spec.before_running = [&ran]() -> Result<void> {
+        ran = true;
+        return {};
+      };
+      CHECK(Problem(session.Restore(spec)) == "criu has made processes without asking");
+    }
+  }
+  CHECK_FALSE(agreed);
+  CHECK_FALSE(ran);
+}
+
 TEST_CASE_FIXTURE(Place, "a tree that is not to run is refused before it does") {
   bool agreed = true;
   {

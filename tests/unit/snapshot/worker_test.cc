@@ -1,6 +1,7 @@
 #include "snapshot/worker.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,9 +31,12 @@ bool Holds(std::string_view text, std::string_view part) {
 class FakeCriu : public Criu {
  public:
   std::optional<DumpSpec> dumped;
-  std::optional<RestoreSpec> restored;
   std::optional<Error> failure;
-  std::function<void()> on_dump;  // before anything is frozen
+  std::function<void()> on_dump;     // before anything is frozen
+  std::function<void()> on_restore;  // when it begins
+  bool fails_at_once = false;        // a restore: before it has asked
+  int restores_begun = 0;
+  std::optional<RestoreSpec> restored;  // agreed to
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override {
     dumped = spec;
@@ -46,12 +50,15 @@ class FakeCriu : public Criu {
     return CriuTimes{Milliseconds(12), 3};
   }
   Result<Restored> Restore(const RestoreSpec& spec) override {
+    ++restores_begun;
+    if (on_restore) on_restore();
+    spec.on_moment(CriuMoment::kUp);
+    if (failure && fails_at_once) return *failure;
+    spec.on_moment(CriuMoment::kImagesRead);
+    if (Result<void> agreed = spec.before_processes(); !agreed) return std::move(agreed.error());
     restored = spec;
-    for (const CriuMoment moment :
-         {CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace}) {
-      if (failure && moment == CriuMoment::kInPlace) return *failure;
-      spec.on_moment(moment);
-    }
+    if (failure) return *failure;
+    spec.on_moment(CriuMoment::kInPlace);
     return Restored{4321, {Milliseconds(0), 5}};
   }
 };
@@ -220,8 +227,9 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
   CHECK(verdict().restores == 1);
   CHECK(verdict().last_restore_ms == 120);
-  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files", "restore.criu",
-                                "restore.images", "restore.memory", "restore.resume"});
+  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.criu",
+                                "restore.images", "restore.files", "restore.memory",
+                                "restore.resume"});
 }
 
 TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which it fails") {
@@ -234,8 +242,8 @@ TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which
     criu.failure = Error("criu restore: pid 1000 is taken");
     channel.Tell(WorkerRequest::Kind::kGoOn);
     Run(JobKind::kRestore);
-    CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files",
-                                  "restore.criu", "restore.images", "restore.memory failed"});
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.criu",
+                                  "restore.images", "restore.files", "restore.memory failed"});
   }
   SUBCASE("a dump") {
     Dump();
@@ -333,8 +341,8 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot of a machine that has run for longer is 
   CHECK(verdict().failures == 0);
 }
 
-TEST_CASE_FIXTURE(Workshop,
-                  "carried files that cannot be put back are a failed restore, without CRIU") {
+TEST_CASE_FIXTURE(
+    Workshop, "carried files that cannot be put back are a failed restore, before any process") {
   Manifest manifest = SomeManifest();
   manifest.carried_files = 1;
   Contents contents = SomeContents();
@@ -345,6 +353,116 @@ TEST_CASE_FIXTURE(Workshop,
   CHECK(channel.kinds().back() == Kind::kFailed);
   CHECK_FALSE(criu.restored);
   CHECK(verdict().failures == 1);
+}
+
+// Begun on a likely key ---------------------------------------------------------------------------
+
+// An image without a name: its identity is a fingerprint of /srv.
+struct Unnamed : Workshop {
+  Unnamed() {
+    job.explicit_key.clear();
+    job.fingerprint.root = root.path();
+    job.fingerprint.executable = "/srv/server";
+    job.fingerprint.workdir = "/srv";
+    root.File("srv/server", "#!/bin/sh\n", 1'600'000'000, 0755);
+    root.File("srv/app.py", "print(1)");
+  }
+  // Of the image as it is now, with a file that travels.
+  std::string Take(int64_t created = 0) {
+    FakeChannel asked;
+    Job question = job;
+    question.only_key = true;
+    Worker(criu, asked, root.path()).Do(question);
+    const std::string key(BoardText(asked.reports.at(0).text));
+    Manifest manifest = SomeManifest();
+    manifest.image_identity = BoardText(asked.reports.at(0).reason);
+    manifest.times.cold_ms = 800;
+    manifest.carried_files = 1;
+    Contents contents = SomeContents();
+    contents["files.tar"] = "no archive at all";
+    REQUIRE(Problem(Make(*store, key, manifest, contents)) == "");
+    const timespec times[2] = {{created, 0}, {created, 0}};
+    REQUIRE(::utimensat(AT_FDCWD, (folder + "/" + key).c_str(), times, 0) == 0);
+    return key;
+  }
+  uint32_t FailuresOf(const std::string& key) {
+    const Result<Verdict> read = store->ReadVerdict(key);
+    REQUIRE(read);
+    return read->failures;
+  }
+};
+
+TEST_CASE_FIXTURE(Unnamed, "the likely snapshot is begun with before the key is known") {
+  const std::string key = Take();
+  size_t told = 1;
+  criu.on_restore = [&] { told = channel.reports.size(); };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kRestore);
+  CHECK(told == 0);
+  CHECK(criu.restores_begun == 1);
+  REQUIRE(channel.kinds().size() >= 2);
+  CHECK(channel.kinds()[0] == Kind::kKey);
+  CHECK(BoardText(channel.reports[0].text) == key);
+  CHECK(channel.kinds()[1] == Kind::kFound);
+  // Here it was agreed to: files are put back, which these cannot be.
+  CHECK(channel.kinds().back() == Kind::kFailed);
+  CHECK(FailuresOf(key) == 1);
+}
+
+TEST_CASE_FIXTURE(Unnamed, "a likely snapshot that is another image's never runs: a cold start") {
+  const std::string old = Take();
+  root.File("srv/app.py", "print(2)");
+  SUBCASE("CRIU is told so when it asks") {}
+  SUBCASE("CRIU has failed before it asked, which is not held against it") {
+    criu.failure = Error("criu restore: no");
+    criu.fails_at_once = true;
+  }
+  Run(JobKind::kRestore);
+  CHECK(criu.restores_begun == 1);
+  CHECK_FALSE(criu.restored);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(BoardText(channel.reports[0].text) != old);
+  CHECK(channel.last_reason() == "there is no snapshot of this key yet");
+  CHECK(channel.reports.back().value == 0);
+  CHECK(FailuresOf(old) == 0);
+}
+
+TEST_CASE_FIXTURE(Unnamed, "where the guess was wrong and there is one of ours, it is begun anew") {
+  const std::string first = Take(1'700'000'000);
+  root.File("srv/app.py", "print(2)");
+  const std::string second = Take(1'700'000'001);
+  root.File("srv/app.py", "print(1)");
+  Run(JobKind::kRestore);
+  CHECK_FALSE(criu.restored);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kAgain});
+  CHECK(BoardText(channel.reports[0].text) == first);
+  job.guesses = false;
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kRestore);
+  CHECK(BoardText(channel.reports[0].text) == first);
+  CHECK(channel.kinds()[1] == Kind::kFound);
+  CHECK(criu.restores_begun == 2);
+  CHECK(FailuresOf(second) == 0);
+}
+
+TEST_CASE_FIXTURE(Unnamed,
+                  "a snapshot that cannot be ours whatever the image is is not begun with") {
+  const std::string other = Take();
+  job.inputs.environment = {"COLOUR=red"};
+  Run(JobKind::kRestore);
+  CHECK(criu.restores_begun == 0);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+}
+
+TEST_CASE_FIXTURE(Unnamed, "one that is quarantined is not begun with, and said to be") {
+  const std::string key = Take();
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(store->ChangeVerdict(key, [](Verdict v) { return AfterFailure(std::move(v), "no"); }));
+  }
+  Run(JobKind::kRestore);
+  CHECK(criu.restores_begun == 0);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(Holds(channel.last_reason(), "quarantined"));
 }
 
 // Dumps -------------------------------------------------------------------------------------------

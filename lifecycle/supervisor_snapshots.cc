@@ -43,13 +43,19 @@ void Supervisor::NoteSnapshot(const std::string& note) {
 void Supervisor::EnterRestoring() {
   // Who only attaches to a server has nothing that could be restored.
   attached_ = options_.command.empty() && HooksOf("enter", options_.on_enter).empty();
-  if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
-  if (attached_) return Fire(Trigger::kRestoreFailed);
+  if (attached_) {
+    return Fire(TakeBaseline() ? Trigger::kRestoreFailed : Trigger::kAgentFailed);
+  }
   EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+  // CRIU has been started, and has still to be told to go on.
+  if (!TakeBaseline()) {
+    parts_.snapshots->Cancel();
+    return Fire(Trigger::kAgentFailed);
+  }
   if (!parts_.gateway) return;
   // The first answer has to pass it.
   if (Carries()) return parts_.gateway->Start();

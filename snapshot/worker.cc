@@ -301,14 +301,24 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   };
 
   RestoreSpec spec;
-  spec.on_moment = [this](CriuMoment moment) {
-    if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
+  std::optional<Result<void>> carried;
+  const auto carry = [&] {
+    Enter(BootStep::kRestoreFiles);
+    carried = CarryBack(found);
+  };
+  spec.on_moment = [&](CriuMoment moment) {
     if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+    if (moment != CriuMoment::kUp) return;
+    // It reads images now, which takes about as long.
+    if (asked == Asked::kOurs) carry();
+    if (!carried || *carried) Enter(BootStep::kRestoreImages);
   };
   spec.before_processes = [&]() -> Result<void> {
-    if (Result<void> ours = ask(); !ours) return ours;
-    Enter(BootStep::kRestoreFiles);
-    if (Result<void> carried = CarryBack(found); !carried) return carried;
+    if (asked == Asked::kNotYet) {
+      if (Result<void> ours = ask(); !ours) return ours;
+    }
+    if (!carried) carry();
+    if (!*carried) return *carried;
     Enter(BootStep::kRestoreMemory);
     return {};
   };
@@ -321,10 +331,15 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
+  // While it starts.
+  if (inquiry.is_told()) {
+    if (Result<void> ours = ask(); !ours) return ours;
+  }
   Enter(BootStep::kRestoreCriu);
   Result<Restored> restored = criu_.Restore(spec);
   if (asked == Asked::kNotYet) {
     if (restored) restored = Error("criu has restored it without asking");
+    StepFailed();
     (void)ask();
   }
   if (asked == Asked::kNobody) return {};

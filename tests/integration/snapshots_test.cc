@@ -112,6 +112,7 @@ TEST_CASE("without a snapshot it starts cold below a keeper, and status shows th
   CHECK(servers[0].parent == keepers[0].pid);
   CHECK(keepers[0].parent == 1);
   const RunResult status = agent.Run({"modal-agent", "status", "--json"});
+  CAPTURE(status.output);
   CHECK(Contains(status.output, "\"workload_pid\":" + std::to_string(servers[0].pid)));
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
@@ -259,7 +260,7 @@ TEST_CASE("the steps of a restore stand in status, in order and with times, and 
   AgentProcess agent(WithSnapshot(command, "refuse ok"));
   agent.WaitFor("lifecycle.ready");
   CHECK(StepsOf(agent) == Words{"restore", "restore.start", "restore.identity", "restore.find",
-                                "restore.files", "restore.criu", "restore.images", "restore.memory",
+                                "restore.criu", "restore.files", "restore.images", "restore.memory",
                                 "restore.resume", "port", "late_hooks", "serving"});
   const RunResult drawn = agent.Run({"modal-agent", "status", "--timeline"});
   CHECK(drawn.code == 0);
@@ -286,7 +287,7 @@ TEST_CASE("a restore that fails says in which step, and a cold start's steps fol
     for (const char* how : {"refuse", "die"}) {
       CAPTURE(how);
       Words expected = {"restore failed", "restore.start", "restore.identity",     "restore.find",
-                        "restore.files",  "restore.criu",  "restore.images failed"};
+                        "restore.criu",   "restore.files", "restore.images failed"};
       expected.insert(expected.end(), cold.begin(), cold.end());
       CHECK(steps_of(how) == expected);
     }

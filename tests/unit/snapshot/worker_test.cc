@@ -227,9 +227,8 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
   CHECK(verdict().restores == 1);
   CHECK(verdict().last_restore_ms == 120);
-  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.criu",
-                                "restore.images", "restore.files", "restore.memory",
-                                "restore.resume"});
+  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.criu", "restore.files",
+                                "restore.images", "restore.memory", "restore.resume"});
 }
 
 TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which it fails") {
@@ -243,7 +242,7 @@ TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which
     channel.Tell(WorkerRequest::Kind::kGoOn);
     Run(JobKind::kRestore);
     CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.criu",
-                                  "restore.images", "restore.files", "restore.memory failed"});
+                                  "restore.files", "restore.images", "restore.memory failed"});
   }
   SUBCASE("a dump") {
     Dump();

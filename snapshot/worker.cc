@@ -16,6 +16,7 @@
 #include "agent/base/strings.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/image_check.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
@@ -152,12 +153,11 @@ Result<void> Worker::Restore(const Job& job) {
     return unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
+  // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
-  if (verdict) {
-    const std::vector<std::string> why =
-        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
-  }
+  const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
+                                                 static_cast<uint64_t>(UptimeMs()));
+  if (!why.empty()) return unused("there is a snapshot, but " + why.front());
   return RestoreFound(job, **store, **found);
 }
 
@@ -167,10 +167,13 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.value = static_cast<int64_t>(manifest.TotalBytes());
   report.cold_ms = manifest.times.cold_ms;
   channel_.Report(report);
+  ImageCheck check(found.path, manifest.files);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
   RestoreSpec spec;
+  // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
+  spec.before_running = [&check] { return check.AwaitMemory(); };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
   spec.work_dir_fd = job.work_dir_fd;
@@ -180,9 +183,10 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
-  Result<void> carried = CarryBack(found);
+  Result<void> ready = check.AwaitOthers();
+  if (ready) ready = CarryBack(found);
   Result<Restored> restored =
-      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
     const std::string why = restored.error().message();
     (void)store.ChangeVerdict(

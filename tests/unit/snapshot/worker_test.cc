@@ -47,6 +47,7 @@ class FakeCriu : public Criu {
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
     if (failure) return *failure;
+    if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
   }
 };
@@ -272,6 +273,39 @@ TEST_CASE_FIXTURE(Workshop, "a damaged snapshot is a cold start and a failure of
   CHECK(channel.reports.back().value == 1);
   CHECK(verdict().failures > before);
   CHECK_FALSE(criu.restored);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a changed byte of an image is a failure of it before anything runs") {
+  Publish();
+  const auto flip = [this](const std::string& name) {
+    std::string bytes = ReadAll(PathOf(name, KeyOfThis()));
+    bytes[0] ^= 1;
+    REQUIRE(Put(PathOf(name, KeyOfThis()), bytes).ok());
+  };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("of memory: CRIU reads it meanwhile, and is refused the last step") {
+    flip("images/pages-1.img");
+    Run(JobKind::kRestore);
+    CHECK(criu.restored);
+    CHECK(Holds(channel.last_reason(), "pages-1.img: is damaged"));
+  }
+  SUBCASE("of anything else: CRIU never sees it") {
+    flip("images/core-1.img");
+    Run(JobKind::kRestore);
+    CHECK_FALSE(criu.restored);
+    CHECK(Holds(channel.last_reason(), "core-1.img: is damaged"));
+  }
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kFailed});
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a damaged verdict lifts no rule") {
+  Manifest manifest = SomeManifest();
+  manifest.uptime_ms = static_cast<uint64_t>(Now(CLOCK_BOOTTIME) / 1'000'000 + 3'600'000);
+  Publish(manifest);
+  REQUIRE(Put(folder + "/" + KeyOfThis() + ".verdict", "{").ok());
+  Run(JobKind::kRestore);
+  CHECK(Holds(channel.last_reason(), "its clocks would go back"));
 }
 
 TEST_CASE_FIXTURE(Workshop, "a snapshot of a machine that has run for longer is left alone") {

@@ -33,6 +33,7 @@ class FakeCriu : public Criu {
   std::optional<RestoreSpec> restored;
   std::optional<Error> failure;
   std::function<void()> on_dump;  // before anything is frozen
+  std::function<void()> on_restore;
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override {
     dumped = spec;
@@ -46,6 +47,7 @@ class FakeCriu : public Criu {
   }
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
+    if (on_restore) on_restore();
     if (failure) return *failure;
     if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
@@ -388,6 +390,36 @@ TEST_CASE_FIXTURE(Workshop,
   REQUIRE(channel.kinds().back() == Kind::kDone);
   CHECK(root.Read("srv/model") == "downloaded");
   CHECK(root.Read("srv/late") == "written while it was looked at");
+}
+
+TEST_CASE_FIXTURE(Workshop,
+                  "files that came with a snapshot are taken back when it does not serve") {
+  root.File("srv/config", "as in the image");
+  job.since_ns = Now(CLOCK_REALTIME) - int64_t{3600} * 1'000'000'000;
+  root.File("srv/config", "as the start has written it");
+  root.File("srv/server.pid", "1001");
+  Dump();
+  root.File("srv/config", "as in the image");
+  root.Remove("srv/server.pid");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("CRIU fails") {
+    criu.on_restore = [this] {
+      CHECK(root.Read("srv/config") == "as the start has written it");
+      CHECK(root.Read("srv/server.pid") == "1001");
+    };
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    Run(JobKind::kRestore);
+    CHECK(channel.last_reason() == "criu restore: pid 1000 is taken");
+  }
+  SUBCASE("nothing comes of what was restored") {
+    channel.Tell(WorkerRequest::Kind::kUseless, 0, "not ready within 5000 ms");
+    Run(JobKind::kRestore);
+    CHECK(channel.kinds().back() == Kind::kDone);
+    CHECK(channel.last_reason() == "not ready within 5000 ms");
+  }
+  CHECK(root.Read("srv/config") == "as in the image");
+  CHECK_FALSE(std::filesystem::exists(root.At("srv/server.pid")));
+  CHECK(verdict().failures == 1);
 }
 
 TEST_CASE_FIXTURE(Workshop,

@@ -23,6 +23,8 @@ enum class Trigger {
   kLaunched,        // COMMAND runs, or there is none to run
   kLaunchFailed,    // COMMAND could not be executed
   kPortOpen,        // the port is reachable, and --health-path answers
+  kStartAgain,      // a dump was broken off in the tree, which has ended: the whole start again
+  kLaunchAgain,     // the same, but nothing that a hook has started was in it: COMMAND again
   kTrialDue,        // the snapshot is made, its tree has ended, and its restore is to be tried
   kDumpDue,         // the same, and a snapshot is to be taken before anybody is served
   kStartupTimeout,  // it was not within --startup-timeout
@@ -73,6 +75,8 @@ inline constexpr std::array kTransitions{
 
     Transition{Phase::kCheckpointing, Trigger::kPortOpen, Phase::kServing},
     Transition{Phase::kCheckpointing, Trigger::kTrialDue, Phase::kRestoring},
+    Transition{Phase::kCheckpointing, Trigger::kStartAgain, Phase::kStartupHooks},
+    Transition{Phase::kCheckpointing, Trigger::kLaunchAgain, Phase::kLaunching},
     Transition{Phase::kCheckpointing, Trigger::kHookFailed, Phase::kStopping},
     Transition{Phase::kCheckpointing, Trigger::kRestart, Phase::kLaunching},
     Transition{Phase::kCheckpointing, Trigger::kWorkloadExited, Phase::kStopping},

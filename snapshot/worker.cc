@@ -99,6 +99,7 @@ void Worker::Do(const Job& job) {
   const Result<void> done = restores ? Restore(job) : Dump(job);
   if (done) return;
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
   channel_.Report(report);
 }

@@ -32,6 +32,7 @@ class FakeCriu : public Criu {
   std::optional<DumpSpec> dumped;
   std::optional<RestoreSpec> restored;
   std::optional<Error> failure;
+  bool leaves_tree_suspect = false;
   std::function<void()> on_dump;  // before anything is frozen
   std::function<void()> on_restore;
 
@@ -45,6 +46,7 @@ class FakeCriu : public Criu {
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
   }
+  bool HasLeftTreeSuspect() const override { return leaves_tree_suspect; }
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
     if (on_restore) on_restore();
@@ -454,6 +456,13 @@ TEST_CASE_FIXTURE(Workshop, "a dump that fails leaves no trace in the folder") {
     Dump();
     CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
     CHECK(channel.last_reason() == "criu dump: Connected TCP socket");
+  }
+  SUBCASE("because CRIU is gone in the middle of it") {
+    criu.failure = Error("criu: it has ended without an answer");
+    criu.leaves_tree_suspect = true;
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK(channel.reports.back().value == 1);
   }
   SUBCASE("while the tree is frozen: too much was written meanwhile") {
     job.since_ns = 0;

@@ -37,16 +37,6 @@ std::string WorkdirOf(const process::LaunchSpec& spec) {
   return spec.workdir.empty() ? here.string() : (here / spec.workdir).string();
 }
 
-// Or it is gone already. Who is reaped while he is looked at has no parent: then he is gone by the
-// second look.
-bool MayBeChild(pid_t pid, pid_t parent) {
-  const auto is_or_gone = [pid, parent] {
-    const std::optional<process::ProcessInfo> child = process::LookAtProcess(pid);
-    return !child || child->parent == parent;
-  };
-  return is_or_gone() || is_or_gone();
-}
-
 }  // namespace
 
 // A child of the keeper. Its zombie is the keeper's to reap; until its exit was told, the pid is
@@ -118,7 +108,8 @@ Result<std::unique_ptr<process::Process>> KeeperLauncher::Launch(const process::
     return Error(std::string(BoardText(answer->error))).WithExitCode(code);
   }
   // Its word is not enough to send signals to: a group of 1 would be everybody.
-  if (answer->pid <= 1 || !MayBeChild(answer->pid, keeper_->pid())) {
+  const std::optional<process::ProcessInfo> child = process::LookAtProcess(answer->pid);
+  if (answer->pid <= 1 || (child && child->parent != keeper_->pid())) {
     return AgentError("it named a process that is none of its children");
   }
   if (is_main) {

@@ -196,9 +196,15 @@ void Snapshotter::Finish(Error error) {
   }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
+  if (std::exchange(criu_dumps_, false)) {
+    const DumpEvents dump = std::exchange(dump_, {});
+    if (dump.on_broken) dump.on_broken(error);
+    return;
+  }
   if (dump_.on_resumed) return Resumed(std::move(error));
   if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
+  TakenBack();
 }
 
 void Snapshotter::Answer(Result<Restored> restored) {
@@ -218,9 +224,15 @@ void Snapshotter::Published(const Result<void>& published) {
   if (dump.on_published) dump.on_published(published);
 }
 
+void Snapshotter::TakenBack() {
+  if (const auto on_taken_back = std::exchange(on_taken_back_, nullptr)) on_taken_back();
+}
+
 void Snapshotter::Cancel() {
   on_restored_ = nullptr;
+  on_taken_back_ = nullptr;
   dump_ = {};
+  criu_dumps_ = false;
   EndHelpers();
 }
 
@@ -250,6 +262,7 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       if (dump_.on_ready) dump_.on_ready();
       return;
     case WorkerReport::Kind::kNothing:
+      criu_dumps_ = false;
       if (report.value > 0) has_snapshot_ = true;
       return Finish(Error(std::string(BoardText(report.reason))));
     case WorkerReport::Kind::kRestored:
@@ -259,6 +272,7 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                              static_cast<uint64_t>(report.value)});
     case WorkerReport::Kind::kResumed:
       has_snapshot_ = true;
+      criu_dumps_ = false;
       log_.Info("snapshot.dumped", {{"key", key_}, {"frozen_ms", report.value}});
       return Resumed({});
     case WorkerReport::Kind::kDone:
@@ -267,8 +281,10 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
       EndHelpers();
+      TakenBack();
       return Published({});
     case WorkerReport::Kind::kFailed:
+      if (report.value != 1) criu_dumps_ = false;
       return Finish(Error(std::string(BoardText(report.reason))));
   }
   Finish(Error("the worker has said something that nobody understands"));
@@ -316,8 +332,13 @@ void Snapshotter::RestoreServed(Milliseconds ready) {
   Tell(WorkerRequest::Kind::kServed, ready.count(), "");
 }
 
-void Snapshotter::RestoreFailed(const std::string& why) {
+void Snapshotter::RestoreFailed(const std::string& why, std::function<void()> on_taken_back) {
+  on_taken_back_ = std::move(on_taken_back);
   Tell(WorkerRequest::Kind::kUseless, 0, why);
+  limit_ = clock_.After(channel_ ? kTakeBackLimit : Milliseconds(0), [this] {
+    EndHelpers();
+    TakenBack();
+  });
 }
 
 bool Snapshotter::WantsDump() const { return options_.dumps && !key_.empty() && !has_snapshot_; }
@@ -339,6 +360,9 @@ void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   }
 }
 
-void Snapshotter::Proceed() { Tell(WorkerRequest::Kind::kGoOn, 0, ""); }
+void Snapshotter::Proceed() {
+  criu_dumps_ = true;
+  Tell(WorkerRequest::Kind::kGoOn, 0, "");
+}
 
 }  // namespace modal::lifecycle

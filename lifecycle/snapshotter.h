@@ -56,6 +56,9 @@ class Snapshots {
     // The tree runs again (or has ended, as asked for), or (an Error) never stood still: there will
     // be no snapshot.
     std::function<void(const Result<void>&)> on_resumed;
+    // Instead of it: CRIU was ended while it worked inside of the tree, which nobody should rely on
+    // any more. There will be no snapshot.
+    std::function<void(const Error&)> on_broken;
     // The snapshot can be found from now on; or (an Error) it came to nothing after all. Only after
     // on_resumed.
     std::function<void(const Result<void>&)> on_published;
@@ -65,8 +68,10 @@ class Snapshots {
 
   virtual void Restore(OnRestored on_restored) = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
+  // `on_taken_back`, from the loop: the files that came with it are gone again, as far as that can
+  // be; nothing of the tree may run any more.
   virtual void RestoreServed(Milliseconds ready) = 0;
-  virtual void RestoreFailed(const std::string& why) = 0;
+  virtual void RestoreFailed(const std::string& why, std::function<void()> on_taken_back) = 0;
 
   // Whether a dump would make a snapshot: there is a key, and none of that key yet.
   virtual bool WantsDump() const = 0;
@@ -83,6 +88,8 @@ class Snapshotter : public Snapshots {
  public:
   // For the worker to note what came of it, when CRIU has hung.
   static constexpr Milliseconds kWorkerGrace{1000};
+  // For it to take back the files that came with a snapshot.
+  static constexpr Milliseconds kTakeBackLimit{5000};
 
   struct Options {
     std::string criu;                                 // path of the program
@@ -104,7 +111,7 @@ class Snapshotter : public Snapshots {
 
   void Restore(OnRestored on_restored) override;
   void RestoreServed(Milliseconds ready) override;
-  void RestoreFailed(const std::string& why) override;
+  void RestoreFailed(const std::string& why, std::function<void()> on_taken_back) override;
   bool WantsDump() const override;
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
@@ -135,6 +142,7 @@ class Snapshotter : public Snapshots {
   void Answer(Result<Restored> restored);
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
+  void TakenBack();
   void EndHelpers();
   void KillHelpers(const char* name);
 
@@ -151,6 +159,8 @@ class Snapshotter : public Snapshots {
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   OnRestored on_restored_;
   DumpEvents dump_;
+  bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
+  std::function<void()> on_taken_back_;
   std::string work_dir_;  // of the job that is under way; empty: there is none
   UniqueFd work_dir_fd_;
   UniqueFd channel_;

@@ -581,7 +581,8 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
-  if (IsToEndWithItsDump()) return;
+  exit_waits_ = IsBeingDumped();
+  if (exit_waits_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }
@@ -630,7 +631,7 @@ void Supervisor::OnChildrenCollected() {
       !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
   const bool is_up = status_.phase == Phase::kWaitingForPort ||
                      status_.phase == Phase::kCheckpointing || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up || IsToEndWithItsDump()) return;
+  if (!follows_children || !is_up || IsBeingDumped()) return;
   // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
   if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
     return;
@@ -798,7 +799,8 @@ void Supervisor::EnterStopping(Phase from) {
     late_hooks_->Cancel();
   }
   // Half of a restore does not know what a signal is, and what came of it has served nobody.
-  const bool is_worthless = from == Phase::kRestoring || restore_end_;
+  const bool is_worthless =
+      from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);

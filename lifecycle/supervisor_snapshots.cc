@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <utility>
+
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "lifecycle/supervisor.h"
@@ -59,7 +61,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (!restored) {
     parts_.log.Info("snapshot.cold", {{"message", restored.error().message()}});
     NoteSnapshot("cold start: " + restored.error().message());
-    return StartCold();
+    return StartCold(Trigger::kRestoreFailed);
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
@@ -83,8 +85,10 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 // The tree ran, but nobody was served: no reason not to serve now.
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
-  parts_.snapshots->RestoreFailed(why);
-  if (tree_is_to_end_) return EndOfCreate("what was restored did not serve: " + why);
+  if (tree_is_to_end_) {
+    parts_.snapshots->RestoreFailed(why, nullptr);
+    return EndOfCreate("what was restored did not serve: " + why);
+  }
   NoteSnapshot("cold start: the restored server did not serve: " + why);
   SetBoardText(status_.origin, kCold);
   Retire(std::move(port_wait_));
@@ -94,21 +98,29 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   startup_probe_.reset();
   startup_timeout_.reset();
   ++port_waits_;
-  StartCold();
+  useless_ = why;
+  StartCold(Trigger::kRestoreFailed);
 }
 
-// Whatever a restore has left is cleared away first; nobody is to take its end for the server's.
-void Supervisor::StartCold() {
+// Whatever a restore or a dump has left is cleared away first, files too; nobody is to take its end
+// for the server's.
+void Supervisor::StartCold(Trigger then) {
   workload_.reset();
   workload_exit_.reset();
   workload_status_.reset();
   workload_session_ = 0;
   status_.workload_pid = 0;
   restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
-                                               SIGKILL, kNoPatience, [this] {
+                                               SIGKILL, kNoPatience, [this, then] {
                                                  Retire(std::move(restore_end_));
-                                                 Fire(Trigger::kRestoreFailed);
+                                                 TakeBackFiles(then);
                                                });
+}
+
+void Supervisor::TakeBackFiles(Trigger then) {
+  const std::string why = std::exchange(useless_, "");
+  if (why.empty()) return Fire(then);
+  parts_.snapshots->RestoreFailed(why, [this, then] { Fire(then); });
 }
 
 // Ready
@@ -119,7 +131,7 @@ void Supervisor::OnReady() {
   startup_timeout_.reset();
   startup_probe_.reset();
   const bool dumps = parts_.snapshots && parts_.keeper && parts_.keeper->root() != 0 &&
-                     status_.restarts == 0 && parts_.snapshots->WantsDump();
+                     status_.restarts == 0 && !dump_broke_ && parts_.snapshots->WantsDump();
   if (dumps) return Fire(Trigger::kDumpDue);
   RunLateHooks();
 }
@@ -161,26 +173,48 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
   events.on_ready = [this] {
     dump_began_ = parts_.clock.Now();
     tree_is_to_end_ = IsCreating();
+    criu_dumps_ = true;
     parts_.snapshots->Proceed();
   };
   events.on_published = [this](const Result<void>& published) { OnPublished(published); };
   events.on_resumed = [this](const Result<void>& dumped) { OnDumped(dumped); };
+  events.on_broken = [this](const Error& error) { OnDumpBroken(error); };
   parts_.snapshots->Dump(tree, std::move(events));
 }
 
 void Supervisor::OnDumped(const Result<void>& dumped) {
   if (status_.phase != Phase::kCheckpointing) return;
+  DumpEnded(dumped ? "" : dumped.error().message());
+  if (!dumped && IsCreating()) return EndOfCreate(dumped.error().message());
+  // Created: the tree has ended, and comes back once the snapshot can be found.
+  if (IsCreating()) return;
+  // Whoever has ended meanwhile has done so by himself.
+  if (exit_waits_) WorkloadExited();
+  OnChildrenCollected();
+  if (status_.phase == Phase::kCheckpointing) RunLateHooks();
+}
+
+void Supervisor::DumpEnded(const std::string& problem) {
+  criu_dumps_ = false;
   if (dump_began_) {
     status_.dump_ms =
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
-  if (!dumped) {
-    parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
-    NoteSnapshot("no snapshot: " + dumped.error().message());
-    if (IsCreating()) return EndOfCreate(dumped.error().message());
-  }
-  // Otherwise the tree has ended, and comes back once the snapshot can be found.
-  if (!IsCreating()) RunLateHooks();
+  if (problem.empty()) return;
+  parts_.log.Warn("snapshot.failed", {{"message", problem}});
+  NoteSnapshot("no snapshot: " + problem);
+}
+
+// CRIU works from inside of what it dumps: whatever that holds now, it has served nobody yet, and
+// does not.
+void Supervisor::OnDumpBroken(const Error& error) {
+  if (status_.phase != Phase::kCheckpointing) return;
+  dump_broke_ = true;
+  DumpEnded(error.message() + ", in the middle of the dump: what it has left is started again");
+  if (IsCreating()) return EndOfCreate(error.message());
+  const bool hooks_too = options_.command.empty() || parts_.tree.AnythingLeftInside(hook_sessions_);
+  SetBoardText(status_.listening, "");
+  StartCold(hooks_too ? Trigger::kStartAgain : Trigger::kLaunchAgain);
 }
 
 void Supervisor::OnPublished(const Result<void>& published) {

@@ -67,6 +67,9 @@ class Criu {
   // An Error tells in one line what CRIU has complained about first, from its log; the log stays in
   // `work_dir` as dump.log or restore.log.
   virtual Result<CriuTimes> Dump(const DumpSpec& spec) = 0;
+  // Whether CRIU was gone in the middle of the dump, without an answer. It works from inside of the
+  // processes that it dumps: they run on, and nobody knows with what in them.
+  virtual bool HasLeftTreeSuspect() const = 0;
   virtual Result<Restored> Restore(const RestoreSpec& spec) = 0;
 };
 

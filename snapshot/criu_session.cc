@@ -126,6 +126,7 @@ Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options,
     Result<CriuAnswer> answer = Receive();
     if (!answer) return refused ? *std::move(refused) : std::move(answer.error());
     if (answer->call != CriuCall::kNotify) {
+      has_answered_ = true;
       if (refused) return *std::move(refused);
       return answer;
     }
@@ -146,12 +147,16 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
   options.leave_running = spec.leave_running;
   options.notify_scripts = true;
   options.log_file = kDumpLog;
+  // It asks before it stops anybody.
+  bool has_begun = false;
   const Result<CriuAnswer> answer =
-      Call(CriuCall::kDump, options, [&spec](const CriuAnswer& step) -> Result<void> {
+      Call(CriuCall::kDump, options, [&spec, &has_begun](const CriuAnswer& step) -> Result<void> {
+        has_begun = true;
         if (step.step == kFrozen && spec.when_frozen) return spec.when_frozen();
         if (step.step == kPostDump && spec.while_frozen) return spec.while_frozen();
         return {};
       });
+  tree_is_suspect_ = has_begun && !has_answered_;
   if (!answer) return answer.error();
   if (!answer->success) return Failure("dump", *answer, spec.work_dir + "/" + kDumpLog);
   return ReadTimes(spec.work_dir + "/stats-dump", true);

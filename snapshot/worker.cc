@@ -16,6 +16,7 @@
 #include "agent/base/strings.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/image_check.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
@@ -98,6 +99,7 @@ void Worker::Do(const Job& job) {
   const Result<void> done = restores ? Restore(job) : Dump(job);
   if (done) return;
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
   channel_.Report(report);
 }
@@ -152,12 +154,11 @@ Result<void> Worker::Restore(const Job& job) {
     return unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
+  // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
-  if (verdict) {
-    const std::vector<std::string> why =
-        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
-  }
+  const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
+                                                 static_cast<uint64_t>(UptimeMs()));
+  if (!why.empty()) return unused("there is a snapshot, but " + why.front());
   return RestoreFound(job, **store, **found);
 }
 
@@ -167,10 +168,13 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.value = static_cast<int64_t>(manifest.TotalBytes());
   report.cold_ms = manifest.times.cold_ms;
   channel_.Report(report);
+  ImageCheck check(found.path, manifest.files);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
   RestoreSpec spec;
+  // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
+  spec.before_running = [&check] { return check.AwaitMemory(); };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
   spec.work_dir_fd = job.work_dir_fd;
@@ -180,14 +184,15 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
-  Result<void> carried = CarryBack(found);
+  Result<void> ready = check.AwaitOthers();
+  if (ready) ready = CarryBack(found);
   Result<Restored> restored =
-      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
-    const std::string why = restored.error().message();
+    const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return std::move(restored.error());
+    return Error(why);
   }
   report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
@@ -203,18 +208,30 @@ Result<void> Worker::CarryBack(const Store::Found& found) {
   const std::string path = found.path + "/" + kCarriedFiles;
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return Error::FromErrno(path, errno);
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  if (!replaced) return std::move(replaced.error());
+  replaced_ = *std::move(replaced);
   return PutBackFiles(root_, file.get());
+}
+
+// The cold start that follows finds the root as it was. Returns why that is, and what else failed.
+std::string Worker::TakenBack(std::string why) {
+  if (!replaced_) return why;
+  const Result<void> taken = replaced_->TakeBack();
+  replaced_.reset();
+  return taken ? why : Concat(why, "; files that came with it are left: ", taken.error().message());
 }
 
 // How long it took until it served, or that it did not.
 Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
+  const bool served = told->kind == WorkerRequest::Kind::kServed;
+  const std::string why = served ? "" : TakenBack(std::string(BoardText(told->text)));
   const Milliseconds cold(manifest.times.cold_ms);
-  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&told, cold](Verdict before) {
-    return told->kind == WorkerRequest::Kind::kServed
-               ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
-               : AfterFailure(std::move(before), BoardText(told->text));
+  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&](Verdict before) {
+    return served ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
+                  : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);

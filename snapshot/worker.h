@@ -3,12 +3,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "snapshot/criu.h"
 #include "snapshot/job.h"
+#include "snapshot/replaced_files.h"
 #include "snapshot/store.h"
 #include "snapshot/worker_protocol.h"
 
@@ -36,6 +38,7 @@ class Worker {
   Result<void> Restore(const Job& job);
   Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found);
   Result<void> CarryBack(const Store::Found& found);
+  std::string TakenBack(std::string why);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
@@ -44,6 +47,7 @@ class Worker {
   Criu& criu_;
   WorkerChannel& channel_;
   std::string root_;
+  std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
 };
 
 // The personality: argv is kWorkerArgv0 alone, descriptors as in worker_protocol.h.

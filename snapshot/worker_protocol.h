@@ -46,7 +46,8 @@ struct WorkerReport {
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes
-    kFailed,    // the job has failed: `reason`; kDump: the workload runs on
+    kFailed,    // the job has failed: `reason`; kDump: the workload runs on, but with `value` 1
+                // CRIU was gone in the middle, and nobody knows what it has left in the tree
   };
   Kind kind;
   int32_t pid;

@@ -15,6 +15,7 @@ namespace modal::test {
 class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
+  bool takes_back = true;  // at once
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
   std::vector<std::string> calls;
@@ -22,6 +23,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   std::string own_key;
   OnRestored on_restored;
   DumpEvents dump;
+  std::function<void()> on_taken_back;
 
   bool Has(const std::string& call) const {
     return std::find(calls.begin(), calls.end(), call) != calls.end();
@@ -37,6 +39,13 @@ class FakeSnapshots : public lifecycle::Snapshots {
     if (!resumed) dump = {};
     if (on_resumed) on_resumed(resumed);
   }
+  void Broken(const std::string& why) {
+    const DumpEvents events = std::exchange(dump, {});
+    events.on_broken(Error(why));
+  }
+  void TakenBack() {
+    if (const auto then = std::exchange(on_taken_back, nullptr)) then();
+  }
   void Published(const Result<void>& published) {
     const DumpEvents events = std::exchange(dump, {});
     if (events.on_published) events.on_published(published);
@@ -49,7 +58,11 @@ class FakeSnapshots : public lifecycle::Snapshots {
   void RestoreServed(Milliseconds ready) override {
     calls.push_back("served " + std::to_string(ready.count()));
   }
-  void RestoreFailed(const std::string& why) override { calls.push_back("useless: " + why); }
+  void RestoreFailed(const std::string& why, std::function<void()> then) override {
+    calls.push_back("useless: " + why);
+    on_taken_back = std::move(then);
+    if (takes_back) TakenBack();
+  }
   bool WantsDump() const override { return wants_dump; }
   void Dump(const Tree& what, DumpEvents events) override {
     calls.emplace_back("dump");
@@ -61,6 +74,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;
+    on_taken_back = nullptr;
     dump = {};
   }
 };

@@ -69,6 +69,7 @@ struct Desk {
                                ++answers;
                                resumed.emplace(result);
                              },
+                             [this](const Error& error) { broken.emplace(error.message()); },
                              [this](const Result<void>& result) {
                                ++answers;
                                published.emplace(result);
@@ -133,6 +134,7 @@ struct Desk {
   int readies = 0;
   std::optional<Result<Snapshots::Restored>> restored;
   std::optional<Result<void>> resumed;
+  std::optional<std::string> broken;
   std::optional<Result<void>> published;
 };
 
@@ -200,12 +202,36 @@ TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed o
     CHECK(told->kind == WorkerRequest::Kind::kServed);
     CHECK(told->value == 120);
   }
+  bool is_taken_back = false;
   SUBCASE("it did not") {
-    snapshotter->RestoreFailed("not ready within 5000 ms");
+    snapshotter->RestoreFailed("not ready within 5000 ms", [&] { is_taken_back = true; });
     const std::optional<WorkerRequest> told = Hear();
     REQUIRE(told);
     CHECK(told->kind == WorkerRequest::Kind::kUseless);
     CHECK(BoardText(told->text) == "not ready within 5000 ms");
+    CHECK_FALSE(is_taken_back);
+    SUBCASE("and its files are taken back") {
+      Say(ReportOf(Kind::kDone));
+      CHECK(is_taken_back);
+      return;
+    }
+    SUBCASE("and the worker dies over it") {
+      HangUp();
+      CHECK(is_taken_back);
+      return;
+    }
+    SUBCASE("and the worker takes for ever") {
+      clock.Advance(Snapshotter::kTakeBackLimit);
+      CHECK(is_taken_back);
+      CHECK(HasEnded(worker()));
+      return;
+    }
+    SUBCASE("and the container ends") {
+      snapshotter->Cancel();
+      clock.Advance(1h);
+      CHECK_FALSE(is_taken_back);
+      return;
+    }
   }
   const std::string place = work_dir();
   Say(ReportOf(Kind::kDone, "proven"));
@@ -420,6 +446,36 @@ TEST_CASE_FIXTURE(Desk, "a dump that comes to nothing is told once, and the tree
   CHECK(HasEnded(worker(1)));
 }
 
+TEST_CASE_FIXTURE(Desk, "a dump that ends without CRIU's own word has broken the tree") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  Dump();
+  Say(ReportOf(Kind::kFound), 1);
+  snapshotter->Proceed();
+  SUBCASE("CRIU was gone in the middle") {
+    WorkerReport report = ReportOf(Kind::kFailed, "", "criu: it has ended without an answer");
+    report.value = 1;
+    Say(report, 1);
+    REQUIRE(broken);
+    CHECK(*broken == "criu: it has ended without an answer");
+  }
+  SUBCASE("the worker was") {
+    HangUp(1);
+    REQUIRE(broken);
+    CHECK(*broken == "the worker has ended");
+  }
+  SUBCASE("it was ended at its limit") {
+    clock.Advance(120s);
+    clock.Advance(Snapshotter::kWorkerGrace);
+    REQUIRE(broken);
+    CHECK(*broken == "not done within 120000 ms");
+  }
+  CHECK_FALSE(resumed);
+  CHECK(HasEnded(criu(1)));
+  CHECK(HasEnded(worker(1)));
+}
+
 TEST_CASE_FIXTURE(Desk, "after Cancel() nothing is told any more, and nobody runs") {
   Restore();
   SayKey();
@@ -439,7 +495,11 @@ TEST_CASE_FIXTURE(Desk, "a verdict that nobody waits for any more is dropped") {
   SayKey();
   Say(ReportOf(Kind::kNothing, "", "none"));
   snapshotter->RestoreServed(1ms);
-  snapshotter->RestoreFailed("x");
+  bool is_taken_back = false;
+  snapshotter->RestoreFailed("x", [&] { is_taken_back = true; });
+  CHECK_FALSE(is_taken_back);  // from the loop
+  clock.Turn();
+  CHECK(is_taken_back);
   CHECK(log.Count("snapshot.failed") == 0);
 }
 

@@ -298,6 +298,29 @@ TEST_CASE("a restored tree that dies before it serves gives way to a cold start"
   }
 }
 
+TEST_CASE_FIXTURE(Kept,
+                  "files that came with a useless restore are gone before anything is started") {
+  snapshots.takes_back = false;
+  KillsWork();
+  StartRestored();
+  clock.Advance(5s);
+  Turns();
+  CHECK_FALSE(tree.IsAlive(kServer));  // before they are: it may use them
+  REQUIRE(snapshots.calls.size() == 2);
+  CHECK(keeper.workloads.empty());
+  SUBCASE("they are") {
+    snapshots.TakenBack();
+    Turns();
+    CHECK(keeper.workloads == Words{"./server"});
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(keeper.workloads.empty());
+    CHECK(exit_code == 128 + SIGTERM);
+  }
+}
+
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
   KillsWork();
   StartRestored();
@@ -515,16 +538,109 @@ TEST_CASE_FIXTURE(Kept, "a workload that ends while it is dumped ends the contai
   ReachTheDump();
   SUBCASE("before the keeper has left") {}
   SUBCASE("before the dump") { keeper.Left(); }
-  SUBCASE("during the dump") {
-    keeper.Left();
-    snapshots.Ready();
-  }
   keeper.root_pid = 0;
   ExitLast(ExitStatus::Code(3));
   Turns();
   CHECK(exit_code == 3);
   CHECK(snapshots.Has("cancel"));
   CHECK_FALSE(snapshots.dump.on_resumed);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "a workload that ends during the dump itself waits for what has come of it") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  keeper.root_pid = 0;
+  Unlisten();
+  ExitLast(ExitStatus::Code(3));
+  Turns();
+  CHECK(phase() == Phase::kCheckpointing);
+  SUBCASE("nothing: it has ended by itself") {
+    snapshots.Resumed(Error("the process tree is gone"));
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("a snapshot: it has ended by itself") {
+    snapshots.Resumed({});
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("CRIU was ended in the middle: that may have ended it") {
+    snapshots.Broken("criu: it has ended without an answer");
+    Turns();
+    CHECK_FALSE(exit_code);
+    CHECK(keeper.workloads == Words{"./server", "./server"});
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(exit_code == 3);
+  }
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "what CRIU has left in the middle of a dump never serves, and is started anew") {
+  KillsWork();
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  Unlisten();
+  snapshots.Broken("criu: it has ended without an answer");
+  Turns();
+  CHECK(tree.SentTo(first).front() == SIGKILL);
+  CHECK_FALSE(tree.IsAlive(first));
+  CHECK(phase() == Phase::kWaitingForPort);
+  CHECK(keeper.workloads == Words{"./server", "./server"});
+  CHECK(published.restarts == 0);
+  CHECK(log.Count("snapshot.failed") == 1);
+  CHECK(Holds(note(), "in the middle of the dump"));
+  CHECK_FALSE(published.ready);
+  clock.Advance(4900ms);  // the whole startup timeout is there again
+  Listen();
+  CHECK(phase() == Phase::kServing);
+  CHECK(std::count(snapshots.calls.begin(), snapshots.calls.end(), "dump") == 1);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "startup hooks run again after a broken dump only if theirs was broken, too") {
+  options.on_enter = {"migrate"};
+  snapshots.wants_dump = true;
+  KillsWork();
+  StartCold();
+  const pid_t hook = last().pid;
+  ExitLast(ExitStatus::Code(0));
+  Turns();
+  const bool left_a_server = [] {
+    bool it_did = false;
+    SUBCASE("nothing of them was left") {}
+    SUBCASE("one has left a server behind") { it_did = true; }
+    return it_did;
+  }();
+  if (left_a_server) tree.Add(hook + 1000, hook);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  Unlisten();
+  snapshots.Broken("the worker has ended");
+  tree.Remove(hook + 1000);
+  Turns();
+  CHECK(keeper.hooks.size() == (left_a_server ? 2 : 1));
+  CHECK(phase() == (left_a_server ? Phase::kStartupHooks : Phase::kWaitingForPort));
+}
+
+TEST_CASE_FIXTURE(Kept, "SIGTERM after a broken dump ends at once what there is") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  snapshots.Broken("the worker has ended");
+  Signal(SIGTERM);
+  Turns();
+  CHECK(phase() == Phase::kStopping);
+  CHECK(tree.SentTo(first).back() == SIGKILL);
 }
 
 TEST_CASE_FIXTURE(Kept,
@@ -537,6 +653,8 @@ TEST_CASE_FIXTURE(Kept,
   keeper.root_pid = 0;
   Unlisten();
   ExitLast(ExitStatus::Signal(SIGSEGV));
+  Turns();
+  snapshots.Resumed(Error("the process tree is gone"));
   Turns();
   CHECK(snapshots.Has("cancel"));
   clock.Advance(600ms);

@@ -32,7 +32,9 @@ class FakeCriu : public Criu {
   std::optional<DumpSpec> dumped;
   std::optional<RestoreSpec> restored;
   std::optional<Error> failure;
+  bool leaves_tree_suspect = false;
   std::function<void()> on_dump;  // before anything is frozen
+  std::function<void()> on_restore;
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override {
     dumped = spec;
@@ -44,9 +46,12 @@ class FakeCriu : public Criu {
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
   }
+  bool HasLeftTreeSuspect() const override { return leaves_tree_suspect; }
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
+    if (on_restore) on_restore();
     if (failure) return *failure;
+    if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
   }
 };
@@ -274,6 +279,39 @@ TEST_CASE_FIXTURE(Workshop, "a damaged snapshot is a cold start and a failure of
   CHECK_FALSE(criu.restored);
 }
 
+TEST_CASE_FIXTURE(Workshop, "a changed byte of an image is a failure of it before anything runs") {
+  Publish();
+  const auto flip = [this](const std::string& name) {
+    std::string bytes = ReadAll(PathOf(name, KeyOfThis()));
+    bytes[0] ^= 1;
+    REQUIRE(Put(PathOf(name, KeyOfThis()), bytes).ok());
+  };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("of memory: CRIU reads it meanwhile, and is refused the last step") {
+    flip("images/pages-1.img");
+    Run(JobKind::kRestore);
+    CHECK(criu.restored);
+    CHECK(Holds(channel.last_reason(), "pages-1.img: is damaged"));
+  }
+  SUBCASE("of anything else: CRIU never sees it") {
+    flip("images/core-1.img");
+    Run(JobKind::kRestore);
+    CHECK_FALSE(criu.restored);
+    CHECK(Holds(channel.last_reason(), "core-1.img: is damaged"));
+  }
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kFailed});
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a damaged verdict lifts no rule") {
+  Manifest manifest = SomeManifest();
+  manifest.uptime_ms = static_cast<uint64_t>(Now(CLOCK_BOOTTIME) / 1'000'000 + 3'600'000);
+  Publish(manifest);
+  REQUIRE(Put(folder + "/" + KeyOfThis() + ".verdict", "{").ok());
+  Run(JobKind::kRestore);
+  CHECK(Holds(channel.last_reason(), "its clocks would go back"));
+}
+
 TEST_CASE_FIXTURE(Workshop, "a snapshot of a machine that has run for longer is left alone") {
   Manifest manifest = SomeManifest();
   manifest.uptime_ms = static_cast<uint64_t>(Now(CLOCK_BOOTTIME) / 1'000'000 + 3'600'000);
@@ -357,6 +395,36 @@ TEST_CASE_FIXTURE(Workshop,
 }
 
 TEST_CASE_FIXTURE(Workshop,
+                  "files that came with a snapshot are taken back when it does not serve") {
+  root.File("srv/config", "as in the image");
+  job.since_ns = Now(CLOCK_REALTIME) - int64_t{3600} * 1'000'000'000;
+  root.File("srv/config", "as the start has written it");
+  root.File("srv/server.pid", "1001");
+  Dump();
+  root.File("srv/config", "as in the image");
+  root.Remove("srv/server.pid");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("CRIU fails") {
+    criu.on_restore = [this] {
+      CHECK(root.Read("srv/config") == "as the start has written it");
+      CHECK(root.Read("srv/server.pid") == "1001");
+    };
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    Run(JobKind::kRestore);
+    CHECK(channel.last_reason() == "criu restore: pid 1000 is taken");
+  }
+  SUBCASE("nothing comes of what was restored") {
+    channel.Tell(WorkerRequest::Kind::kUseless, 0, "not ready within 5000 ms");
+    Run(JobKind::kRestore);
+    CHECK(channel.kinds().back() == Kind::kDone);
+    CHECK(channel.last_reason() == "not ready within 5000 ms");
+  }
+  CHECK(root.Read("srv/config") == "as in the image");
+  CHECK_FALSE(std::filesystem::exists(root.At("srv/server.pid")));
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop,
                   "more files than may travel decline the dump before anybody is disturbed") {
   job.since_ns = 0;
   root.File("srv/huge", "");
@@ -388,6 +456,13 @@ TEST_CASE_FIXTURE(Workshop, "a dump that fails leaves no trace in the folder") {
     Dump();
     CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
     CHECK(channel.last_reason() == "criu dump: Connected TCP socket");
+  }
+  SUBCASE("because CRIU is gone in the middle of it") {
+    criu.failure = Error("criu: it has ended without an answer");
+    criu.leaves_tree_suspect = true;
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK(channel.reports.back().value == 1);
   }
   SUBCASE("while the tree is frozen: too much was written meanwhile") {
     job.since_ns = 0;

@@ -57,6 +57,7 @@ Snapshotter::~Snapshotter() { Cancel(); }
 // --------------------------------------------------------------------------------------
 
 Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
+  job_began_us_ = NowUs();
   if (Result<void> made = MakeWorkDir(); !made) return made;
   job.work_dir = work_dir_;
   job.work_dir_fd = work_dir_fd_.get();
@@ -250,7 +251,23 @@ void Snapshotter::OnReadable() {
   OnReport(report);
 }
 
+int64_t Snapshotter::NowUs() const {
+  return std::chrono::duration_cast<Microseconds>(clock_.Now().time_since_epoch()).count();
+}
+
+// Somebody asks for them in time, or there are too many.
+void Snapshotter::TakeOver(const BootTimeline& steps) {
+  for (const BootSpan& step : steps.spans()) {
+    if (steps_.size() < BootTimeline::kMost) steps_.push_back(step);
+  }
+}
+
 void Snapshotter::OnReport(const WorkerReport& report) {
+  if (report.kind == WorkerReport::Kind::kKey && !report.steps.spans().empty()) {
+    const int64_t began_us = report.steps.spans().front().begin_us;
+    steps_.push_back({BootStep::kRestoreStart, 0, job_began_us_, began_us});
+  }
+  TakeOver(report.steps);
   switch (report.kind) {
     case WorkerReport::Kind::kKey:
       return OnKey(report);

@@ -13,7 +13,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/result.h"
@@ -79,6 +82,8 @@ class Snapshots {
   virtual void Proceed() = 0;
   // The key of this container; empty: it is not known, or there is none.
   virtual const std::string& key() const = 0;
+  // What is over of the parts of a restore or dump, and was not asked for before: on the clock.
+  virtual std::vector<BootSpan> TakeSteps() = 0;
 
   // Ends whatever is under way.
   virtual void Cancel() = 0;
@@ -116,6 +121,7 @@ class Snapshotter : public Snapshots {
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
   const std::string& key() const override { return key_; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps_, {}); }
   void Cancel() override;
 
  private:
@@ -135,6 +141,8 @@ class Snapshotter : public Snapshots {
   void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
+  void TakeOver(const BootTimeline& steps);
+  int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
@@ -156,6 +164,8 @@ class Snapshotter : public Snapshots {
 
   std::string key_;
   std::string image_identity_;
+  std::vector<BootSpan> steps_;
+  int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   OnRestored on_restored_;
   DumpEvents dump_;

@@ -90,6 +90,9 @@ class Supervisor {
   // Phases.
   void Fire(Trigger trigger);
   void SetPhase(Phase phase);
+  void EnterStep(BootStep step);
+  void AddStep(BootStep step, Clock::TimePoint began);
+  void TakeSteps();
   void Enter(Phase phase, Phase from);
   void EnterRestoring();
   void EnterStartupHooks();
@@ -189,6 +192,7 @@ class Supervisor {
   std::vector<Hook> HooksOf(const std::string& folder, const std::vector<std::string>& lines);
   process::LaunchSpec BaseSpec() const;
   int64_t SinceStart() const;
+  int64_t MicrosecondsOf(Clock::TimePoint time) const;
   void Publish();
 
   Options options_;
@@ -225,6 +229,7 @@ class Supervisor {
   std::unique_ptr<HookRunner> late_hooks_;
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   std::optional<Clock::TimePoint> dump_began_;
+  Clock::TimePoint quiesce_began_{};
   Clock::TimePoint restore_began_{};
   std::string useless_;  // why nothing came of what was restored; it is being ended
   bool criu_dumps_ = false;

@@ -46,6 +46,7 @@ void Supervisor::EnterRestoring() {
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
   if (attached_) return Fire(Trigger::kRestoreFailed);
+  EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
@@ -54,6 +55,7 @@ void Supervisor::EnterRestoring() {
 
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
+  TakeSteps();
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
   if (!restored && tree_is_to_end_) {
     return EndOfCreate("its restore failed: " + restored.error().message());
@@ -85,6 +87,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 // The tree ran, but nobody was served: no reason not to serve now.
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
+  status_.timeline.Fail();
   if (tree_is_to_end_) {
     parts_.snapshots->RestoreFailed(why, nullptr);
     return EndOfCreate("what was restored did not serve: " + why);
@@ -137,6 +140,8 @@ void Supervisor::OnReady() {
 }
 
 void Supervisor::EnterCheckpointing() {
+  EnterStep(BootStep::kDump);
+  quiesce_began_ = parts_.clock.Now();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   WarmUp(options_.snapshots.warmup);
@@ -146,6 +151,9 @@ void Supervisor::EnterCheckpointing() {
 void Supervisor::WarmUp(uint32_t left) {
   if (status_.phase != Phase::kCheckpointing) return;
   if (left == 0 || !parts_.gateway) {
+    const bool has_warmed_up = options_.snapshots.warmup > 0 && parts_.gateway;
+    if (has_warmed_up) AddStep(BootStep::kDumpWarmup, quiesce_began_);
+    quiesce_began_ = parts_.clock.Now();
     return parts_.keeper->Leave([this](const Result<void>& result) { OnKeeperLeft(result); });
   }
   const std::string path = options_.health_path.empty() ? "/" : options_.health_path;
@@ -171,6 +179,7 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
   tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
+    AddStep(BootStep::kDumpQuiesce, quiesce_began_);
     dump_began_ = parts_.clock.Now();
     tree_is_to_end_ = IsCreating();
     criu_dumps_ = true;
@@ -196,11 +205,13 @@ void Supervisor::OnDumped(const Result<void>& dumped) {
 
 void Supervisor::DumpEnded(const std::string& problem) {
   criu_dumps_ = false;
+  TakeSteps();
   if (dump_began_) {
     status_.dump_ms =
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (problem.empty()) return;
+  status_.timeline.Fail();
   parts_.log.Warn("snapshot.failed", {{"message", problem}});
   NoteSnapshot("no snapshot: " + problem);
 }
@@ -218,6 +229,7 @@ void Supervisor::OnDumpBroken(const Error& error) {
 }
 
 void Supervisor::OnPublished(const Result<void>& published) {
+  TakeSteps();
   if (!published) {
     parts_.log.Warn("snapshot.failed", {{"message", published.error().message()}});
     NoteSnapshot("no snapshot: " + published.error().message());
@@ -265,6 +277,7 @@ void Supervisor::EndOfCreate(const std::string& problem) {
 void Supervisor::RunLateHooks() {
   std::vector<Hook> hooks = HooksOf("restore", options_.on_restore);
   if (hooks.empty()) return Fire(Trigger::kPortOpen);
+  EnterStep(BootStep::kLateHooks);
   late_hooks_ = std::make_unique<HookRunner>(
       parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
       HookRunner::Options{options_.hook_timeout, true, BaseSpec()},

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/exit_status.h"
@@ -36,6 +38,12 @@ int64_t UptimeMs() {
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+// As the supervisor's clock.
+int64_t SteadyUs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Microseconds>(now).count();
 }
 
 int64_t UnixMs() {
@@ -98,16 +106,30 @@ void Worker::Do(const Job& job) {
   const bool restores = job.kind == JobKind::kRestore;
   const Result<void> done = restores ? Restore(job) : Dump(job);
   if (done) return;
+  StepFailed();
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
   report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
-  channel_.Report(report);
+  Tell(report);
 }
 
 void Worker::Nothing(std::string_view reason, bool has_snapshot) {
   WorkerReport report = NewReport(WorkerReport::Kind::kNothing);
   report.value = has_snapshot ? 1 : 0;
   SetBoardText(report.reason, reason);
+  Tell(report);
+}
+
+void Worker::Enter(BootStep step) { steps_.Enter(step, SteadyUs()); }
+
+void Worker::StepFailed() {
+  steps_.Fail();
+  steps_.End(SteadyUs());
+}
+
+void Worker::Tell(WorkerReport report) {
+  steps_.End(SteadyUs());
+  report.steps = std::exchange(steps_, BootTimeline());
   channel_.Report(report);
 }
 
@@ -115,11 +137,13 @@ void Worker::Nothing(std::string_view reason, bool has_snapshot) {
 // ------------------------------------------------------------------------------------------
 
 Result<void> Worker::Restore(const Job& job) {
+  Enter(BootStep::kRestoreIdentity);
   Result<ImageIdentity> image = IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
   WorkerReport report = NewReport(WorkerReport::Kind::kKey);
   if (!image) {
+    StepFailed();
     SetBoardText(report.reason, image.error().message());
-    channel_.Report(report);
+    Tell(report);
     return {};
   }
   KeyInputs inputs = job.inputs;
@@ -127,10 +151,12 @@ Result<void> Worker::Restore(const Job& job) {
   const Key key = MakeKey(inputs);
   SetBoardText(report.text, key.text);
   SetBoardText(report.reason, image->text);
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kRestoreFind);
   const auto cold = [&job, this](std::string_view why) -> Result<void> {
     if (job.raise_pids) {
+      Enter(BootStep::kRestorePids);
       if (Result<void> raised = RaisePids(); !raised) return raised;
     }
     Nothing(why, false);
@@ -167,14 +193,20 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   WorkerReport report = NewReport(WorkerReport::Kind::kFound);
   report.value = static_cast<int64_t>(manifest.TotalBytes());
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
   ImageCheck check(found.path, manifest.files);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
+  Enter(BootStep::kRestoreFiles);
   RestoreSpec spec;
   // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
   spec.before_running = [&check] { return check.AwaitMemory(); };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
+    if (moment == CriuMoment::kImagesRead) Enter(BootStep::kRestoreMemory);
+    if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+  };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
   spec.work_dir_fd = job.work_dir_fd;
@@ -186,9 +218,11 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
   Result<void> ready = check.AwaitOthers();
   if (ready) ready = CarryBack(found);
+  if (ready) Enter(BootStep::kRestoreCriu);
   Result<Restored> restored =
       ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
+    StepFailed();
     const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
@@ -199,7 +233,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.other = manifest.workload;
   report.value = static_cast<int64_t>(restored->times.pages) * 4096;
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
   return AwaitVerdict(store, manifest);
 }
 
@@ -237,7 +271,7 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
   SetBoardText(report.text, StandingName(verdict->standing));
   SetBoardText(report.reason, verdict->reason);
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 
@@ -274,7 +308,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " pipes lead out of the process tree (of hooks whose servers go on), more "
                         "than can be put in their place again"));
   }
-  channel_.Report(NewReport(WorkerReport::Kind::kFound));
+  Tell(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
@@ -308,6 +342,10 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
     manifest.carried_bytes = now->bytes;
     return CarryFiles(scan, *now, file.get(), kMaxCarried);
   };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kFrozen) Enter(BootStep::kDumpFrozen);
+  };
+  Enter(BootStep::kDumpCriu);
   const int64_t asked = UptimeMs();
   const Result<CriuTimes> times = criu_.Dump(spec);
   if (!times) return times.error();
@@ -315,15 +353,16 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   manifest.times.frozen_ms = times->frozen.count();
   WorkerReport report = NewReport(WorkerReport::Kind::kResumed);
   report.value = manifest.times.frozen_ms;
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kDumpWritten);
   (void)CopyFile(job.work_dir + "/" + kKernelCache, staging->path() + "/" + kKernelCache);
   if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
     return published;
   }
   report = NewReport(WorkerReport::Kind::kDone);
   report.value = static_cast<int64_t>(times->pages) * 4096;
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 

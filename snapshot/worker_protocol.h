@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "agent/base/boot_timeline.h"
+
 namespace modal::snapshot {
 
 inline constexpr const char* kWorkerArgv0 = "modal-agent-snapshot";
@@ -56,6 +58,7 @@ struct WorkerReport {
   int64_t cold_ms;  // kRestored: what the cold start had taken
   char text[64];
   char reason[512];
+  BootTimeline steps;  // done since the last report, on CLOCK_MONOTONIC
 };
 
 }  // namespace modal::snapshot

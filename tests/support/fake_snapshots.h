@@ -21,6 +21,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   std::vector<std::string> calls;
   std::optional<Tree> tree;  // of the last dump
   std::string own_key;
+  std::vector<BootSpan> steps;  // for TakeSteps()
   OnRestored on_restored;
   DumpEvents dump;
   std::function<void()> on_taken_back;
@@ -71,6 +72,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   }
   void Proceed() override { calls.emplace_back("proceed"); }
   const std::string& key() const override { return own_key; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps, {}); }
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 
@@ -163,6 +164,30 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   CHECK(::send(near, "x", 1, 0) == 1);
   char byte = 0;
   CHECK(::recv(far, &byte, 1, MSG_DONTWAIT) == 1);
+}
+
+TEST_CASE_FIXTURE(Desk, "the steps that a worker tells of are handed on, once and in bounds") {
+  const auto now_us = [this] {
+    return std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  };
+  const int64_t began_us = now_us();
+  Restore();
+  clock.Advance(5ms);
+  WorkerReport key = ReportOf(Kind::kKey, kKey, "key:v1");
+  key.steps.Enter(BootStep::kRestoreIdentity, began_us + 3'000);
+  key.steps.End(began_us + 4'000);
+  Say(key);
+  const std::vector<BootSpan> steps = snapshotter->TakeSteps();
+  REQUIRE(steps.size() == 2);
+  CHECK(steps[0].step == BootStep::kRestoreStart);
+  CHECK(steps[0].begin_us == began_us);
+  CHECK(steps[0].end_us == began_us + 3'000);
+  CHECK(steps[1].step == BootStep::kRestoreIdentity);
+  CHECK(snapshotter->TakeSteps().empty());
+  WorkerReport many = ReportOf(Kind::kFound);
+  std::memset(static_cast<void*>(&many.steps), 0x7f, sizeof many.steps);
+  for (int i = 0; i < 5; ++i) Say(many);
+  CHECK(snapshotter->TakeSteps().size() == BootTimeline::kMost);
 }
 
 TEST_CASE_FIXTURE(Desk, "pids are raised only where a dump may follow") {

@@ -3,7 +3,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
+#include "agent/base/strings.h"
 #include "tests/unit/agent/temp_folder.h"
 #include "tests/unit/lifecycle/supervisor_world.h"
 
@@ -25,6 +27,23 @@ struct Kept : World {
   Kept() { has_snapshots = true; }
 
   std::string origin() const { return std::string(BoardText(published.origin)); }
+  // "port 20+5"; "serving 25+?" while it is under way.
+  Words timeline() const {
+    Words shown;
+    for (const BootSpan& span : published.timeline.spans()) {
+      const std::string took = span.end_us < 0 ? "?" : std::to_string(span.end_us - span.begin_us);
+      shown.push_back(Concat(BootStepName(span.step), " ", span.begin_us, "+", took));
+    }
+    return shown;
+  }
+  // "port", "port failed"
+  Words steps() const {
+    Words names;
+    for (const BootSpan& span : published.timeline.spans()) {
+      names.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+    return names;
+  }
   std::string note() const { return std::string(BoardText(published.snapshot_note)); }
 
   // The worker has found nothing; what follows begins on the next turns.
@@ -114,6 +133,73 @@ TEST_CASE_FIXTURE(Kept, "a restored tree whose port is open serves, and its wort
   CHECK(keeper.hooks.empty());
   CHECK(keeper.workloads.empty());
   CHECK(keeper.leaves == 0);  // and it is not dumped again
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a restore holds what the worker says, on our own clock") {
+  Start();
+  const int64_t zero =
+      std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  clock.Advance(40ms);
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  snapshots.steps = {{BootStep::kRestoreMemory, 0, zero + 10'000, zero + 35'000},
+                     {BootStep::kRestoreResume, 0, -kNever, kNever}};
+  tree.Add(kRoot);
+  snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
+  clock.Advance(5ms);
+  table.listeners.push_back(test::ListenerOn("0.0.0.0", 8000, 7));
+  clock.Advance(20ms);
+  REQUIRE(phase() == Phase::kServing);
+  const std::string serving = std::to_string(published.timeline.spans().back().begin_us);
+  CHECK(timeline() == Words{"restore 0+40000", "restore.resume 0+40000",
+                            "restore.memory 10000+25000",
+                            "port 40000+" + std::to_string(std::stoll(serving) - 40'000),
+                            "serving " + serving + "+?"});
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a cold start names its steps, and those of the dump") {
+  options.on_enter = {"migrate"};
+  options.on_restore = {"reseed"};
+  snapshots.wants_dump = true;
+  StartCold();
+  clock.Advance(300ms);
+  ExitLast(ExitStatus::Code(0));
+  clock.Advance(20ms);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  clock.Advance(30ms);
+  snapshots.Resumed({});
+  clock.Advance(1ms);
+  ExitLast(ExitStatus::Code(0));
+  REQUIRE(phase() == Phase::kServing);
+  CHECK(steps() ==
+        Words{"restore", "hooks", "exec", "port", "dump", "dump.quiesce", "late_hooks", "serving"});
+}
+
+TEST_CASE_FIXTURE(Kept, "what has come to nothing is marked in the timeline") {
+  SUBCASE("a restore") {
+    Start();
+    snapshots.steps = {{BootStep::kRestoreImages, 1, 0, 0}};
+    snapshots.Answer(Error("criu restore: no"));
+    Turns();
+    CHECK(steps()[0] == "restore failed");
+  }
+  SUBCASE("a restored tree that serves nobody") {
+    StartRestored();
+    KillsWork();
+    clock.Advance(10s);
+    Turns();
+    CHECK(steps() == Words{"restore", "port failed", "exec", "port"});
+  }
+  SUBCASE("a dump") {
+    ReachTheDump();
+    keeper.Left();
+    snapshots.Ready();
+    snapshots.Resumed(Error("criu dump: no"));
+    CHECK(phase() == Phase::kServing);
+    CHECK(steps() == Words{"restore", "exec", "port", "dump failed", "dump.quiesce", "serving"});
+  }
 }
 
 TEST_CASE_FIXTURE(Kept, "startup hooks do not run again for a restored tree") {

@@ -42,6 +42,7 @@ class FakeCriu : public Criu {
     if (Result<void> put = Put(spec.images_dir + "/pages-1.img", "memory"); !put) {
       return std::move(put.error());
     }
+    spec.on_moment(CriuMoment::kFrozen);
     if (failure) return *failure;
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
@@ -50,7 +51,11 @@ class FakeCriu : public Criu {
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
     if (on_restore) on_restore();
-    if (failure) return *failure;
+    for (const CriuMoment moment :
+         {CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace}) {
+      if (failure && moment == CriuMoment::kInPlace) return *failure;
+      spec.on_moment(moment);
+    }
     if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
   }
@@ -146,6 +151,23 @@ struct Workshop : StoreFixture {
   FakeChannel channel;
 };
 
+// What was told of, in order: "restore.memory", "restore.memory failed"; each step ends where the
+// next one begins or before.
+std::vector<std::string> Steps(const FakeChannel& channel) {
+  std::vector<std::string> steps;
+  int64_t last_us = 0;
+  for (const WorkerReport& report : channel.reports) {
+    for (const BootSpan& span : report.steps.spans()) {
+      CHECK(span.begin_us >= last_us);
+      CHECK(span.end_us >= span.begin_us);
+      last_us = span.end_us;
+      steps.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+  }
+  return steps;
+}
+using Words = std::vector<std::string>;
+
 // Restores ----------------------------------------------------------------------------------------
 
 TEST_CASE_FIXTURE(Workshop, "a restore job tells the key, and that there is nothing of it yet") {
@@ -203,6 +225,32 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
   CHECK(verdict().restores == 1);
   CHECK(verdict().last_restore_ms == 120);
+  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files", "restore.criu",
+                                "restore.images", "restore.memory", "restore.resume"});
+}
+
+TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which it fails") {
+  SUBCASE("a cold start that is to be dumped") {
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find"});
+  }
+  SUBCASE("a restore that fails") {
+    Publish();
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files",
+                                  "restore.criu", "restore.images", "restore.memory failed"});
+  }
+  SUBCASE("a dump") {
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen", "dump.written"});
+  }
+  SUBCASE("a dump that fails") {
+    criu.failure = Error("criu dump: it may not");
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen failed"});
+  }
 }
 
 TEST_CASE_FIXTURE(Workshop, "a restore that gains too little is not done again, nor dumped anew") {

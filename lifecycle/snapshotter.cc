@@ -1,14 +1,10 @@
 #include "lifecycle/snapshotter.h"
 
-#include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "agent/base/exit_status.h"
@@ -25,6 +21,9 @@ using snapshot::WorkerRequest;
 
 constexpr const char* kCriu = "criu";
 constexpr const char* kWorker = "worker";
+// With these a CRIU that is not root makes what it restores root's on its way, loses all others by
+// that, and fails.
+constexpr uint64_t kToChangeUsers = uint64_t{1} << CAP_SETUID | uint64_t{1} << CAP_SETGID;
 
 struct SocketPair {
   UniqueFd first;
@@ -57,9 +56,11 @@ Snapshotter::~Snapshotter() { Cancel(); }
 // --------------------------------------------------------------------------------------
 
 Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
-  if (Result<void> made = MakeWorkDir(); !made) return made;
-  job.work_dir = work_dir_;
-  job.work_dir_fd = work_dir_fd_.get();
+  work_folder_.reset();
+  Result<std::unique_ptr<snapshot::WorkFolder>> folder = snapshot::WorkFolder::Make();
+  if (!folder) return std::move(folder.error()).While("snapshot");
+  work_folder_ = *std::move(folder);
+  job.work_dir = work_folder_->path();
   Result<SocketPair> criu = MakeSocketPair();
   if (!criu) return std::move(criu.error());
   Result<SocketPair> channel = MakeSocketPair();
@@ -83,44 +84,12 @@ Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
   return {};
 }
 
-// On the first tmpfs or folder that takes it.
-Result<void> Snapshotter::MakeWorkDir() {
-  RemoveWorkDir();
-  int code = 0;
-  for (const char* parent : {"/dev/shm", "/tmp", "/run"}) {
-    std::string path = Concat(parent, "/modal-agent-criu-XXXXXX");
-    if (::mkdtemp(path.data()) == nullptr) {
-      code = errno;
-      continue;
-    }
-    work_dir_ = path;
-    work_dir_fd_.Reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (work_dir_fd_) {
-      // CRIU writes there, whoever it runs as.
-      const auto& user = options_.credentials;
-      if (!user || ::fchown(work_dir_fd_.get(), user->uid, user->gid) == 0) return {};
-    }
-    code = errno;
-    RemoveWorkDir();
-  }
-  return Error::FromErrno("snapshot: no folder for CRIU's log in /dev/shm, /tmp or /run", code);
-}
-
-// Holds plain files and one link, all made by CRIU and the worker.
-void Snapshotter::RemoveWorkDir() {
-  if (work_dir_.empty()) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(work_dir_, ignored);
-  work_dir_.clear();
-  work_dir_fd_.Reset();
-}
-
 Result<void> Snapshotter::StartCriu(int socket) {
-  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_dir_, socket);
+  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_folder_->path(), socket);
   // A restored process gets its user and groups back only where CRIU has them already.
   if (options_.credentials) {
     spec.credentials = options_.credentials;
-    spec.capabilities = process::kAllCapabilities;
+    spec.capabilities = process::CurrentCapabilities().permitted & ~kToChangeUsers;
   }
   int next = snapshot::kCriuFirstDescriptorFd;
   spec.fds.push_back({standard_[0], next++});
@@ -171,7 +140,7 @@ void Snapshotter::EndHelpers() {
   channel_.Reset();
   KillHelpers(kWorker);
   KillHelpers(kCriu);
-  RemoveWorkDir();
+  work_folder_.reset();
 }
 
 void Snapshotter::KillHelpers(const char* name) {

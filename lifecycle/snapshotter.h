@@ -23,6 +23,7 @@
 #include "agent/process/launcher.h"
 #include "lifecycle/process_tree.h"
 #include "snapshot/job.h"
+#include "snapshot/work_folder.h"
 #include "snapshot/worker_protocol.h"
 
 namespace modal::lifecycle {
@@ -120,8 +121,6 @@ class Snapshotter : public Snapshots {
   using Helpers = std::list<Helper>;
 
   Result<void> Start(snapshot::Job job, Milliseconds limit);
-  Result<void> MakeWorkDir();
-  void RemoveWorkDir();
   Result<void> StartCriu(int socket);
   Result<void> StartWorker(const snapshot::Job& job, int channel, int criu);
   Result<void> StartHelper(const char* name, const process::LaunchSpec& spec);
@@ -151,8 +150,7 @@ class Snapshotter : public Snapshots {
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   OnRestored on_restored_;
   DumpEvents dump_;
-  std::string work_dir_;  // of the job that is under way; empty: there is none
-  UniqueFd work_dir_fd_;
+  std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;
   Helpers helpers_;       // also those of an earlier job that were told to end

@@ -72,7 +72,7 @@ FingerprintSpec ReadFingerprint(WordReader& from) {
 
 Result<UniqueFd> SealJob(const Job& job) {
   WordWriter to;
-  to.Add(static_cast<int64_t>(job.kind)).Add(job.folder).Add(job.work_dir).Add(job.work_dir_fd);
+  to.Add(static_cast<int64_t>(job.kind)).Add(job.folder).Add(job.work_dir);
   Write(job.inputs, to);
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
@@ -90,7 +90,6 @@ Result<Job> ReadJob(int fd) {
   job.kind = static_cast<JobKind>(from->Number());
   job.folder = from->Word();
   job.work_dir = from->Word();
-  job.work_dir_fd = static_cast<int>(from->Number());
   job.inputs = ReadInputs(*from);
   job.explicit_key = from->Word();
   job.fingerprint = ReadFingerprint(*from);

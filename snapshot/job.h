@@ -21,10 +21,7 @@ enum class JobKind {
 struct Job {
   JobKind kind = JobKind::kRestore;
   std::string folder;  // --snapshot-dir
-  // Where CRIU keeps its log: an empty folder of this job alone, and its descriptor in the process
-  // that has made CRIU's socket.
-  std::string work_dir;
-  int work_dir_fd = -1;
+  std::string work_dir;  // where CRIU keeps its log: an empty folder of this job alone
 
   // kRestore. The key is made of these and of the image's identity.
   KeyInputs inputs;  // all but `image`

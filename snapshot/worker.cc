@@ -14,6 +14,7 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
 #include "snapshot/pids.h"
@@ -173,7 +174,6 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   RestoreSpec spec;
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
@@ -250,7 +250,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
@@ -268,16 +268,19 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   spec.when_frozen = [&]() -> Result<void> {
+    const process::FileUser user(manifest.uid, manifest.gid);
     unlinked.Open(manifest.root);
     return {};
   };
   spec.while_frozen = [&]() -> Result<void> {
-    unlinked.PutBack();
+    {
+      const process::FileUser user(manifest.uid, manifest.gid);
+      unlinked.PutBack();
+    }
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);

@@ -29,7 +29,6 @@ Job WholeJob() {
   job.kind = JobKind::kCreate;
   job.folder = "/snapshots";
   job.work_dir = "/dev/shm/work";
-  job.work_dir_fd = 12;
   job.inputs.command = {"./server", "", "--name=a b"};
   job.inputs.hooks = {"migrate"};
   job.inputs.workdir = "/srv";
@@ -79,7 +78,6 @@ TEST_CASE("a job arrives as it was written") {
   CHECK(job->kind == JobKind::kCreate);
   CHECK(job->folder == sent.folder);
   CHECK(job->work_dir == sent.work_dir);
-  CHECK(job->work_dir_fd == 12);
   CHECK(job->inputs.command == sent.inputs.command);
   CHECK(job->inputs.hooks == sent.inputs.hooks);
   CHECK(job->inputs.gid == sent.inputs.gid);

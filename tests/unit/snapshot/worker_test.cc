@@ -90,7 +90,6 @@ struct Workshop : StoreFixture {
     root.Folder("srv");
     job.folder = folder;
     job.work_dir = work_dir;
-    job.work_dir_fd = 17;
     job.explicit_key = "v1";
     job.inputs.command = {"./server"};
     job.inputs.environment = {"COLOUR=blue", "HOSTNAME=abc"};
@@ -191,7 +190,6 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   REQUIRE(criu.restored);
   CHECK(criu.restored->images_dir == folder + "/" + KeyOfThis() + "/images");
   CHECK(criu.restored->work_dir == work_dir);
-  CHECK(criu.restored->work_dir_fd == 17);
   REQUIRE(criu.restored->descriptors.size() == 2);
   CHECK(criu.restored->descriptors[0].id == "pipe:[11]");
   CHECK(criu.restored->descriptors[0].fd == kCriuFirstDescriptorFd);
@@ -310,7 +308,6 @@ TEST_CASE_FIXTURE(Workshop,
   REQUIRE(criu.dumped);
   CHECK(criu.dumped->root == ::getpid());
   CHECK(criu.dumped->leave_running);
-  CHECK(criu.dumped->work_dir_fd == 17);
   Result<std::optional<Store::Found>> found = store->Find(job.key);
   REQUIRE((found && *found));
   const Manifest& manifest = (*found)->manifest;

@@ -3,6 +3,7 @@
 #include <linux/capability.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -87,8 +88,8 @@ Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
 Result<void> Snapshotter::StartCriu(int socket) {
   process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_folder_->path(), socket);
   // A restored process gets its user and groups back only where CRIU has them already.
-  if (options_.credentials) {
-    spec.credentials = options_.credentials;
+  spec.credentials = options_.credentials;
+  if (spec.credentials && spec.credentials->uid != ::geteuid()) {
     spec.capabilities = process::CurrentCapabilities().permitted & ~kToChangeUsers;
   }
   int next = snapshot::kCriuFirstDescriptorFd;

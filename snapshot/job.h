@@ -20,7 +20,7 @@ enum class JobKind {
 
 struct Job {
   JobKind kind = JobKind::kRestore;
-  std::string folder;  // --snapshot-dir
+  std::string folder;    // --snapshot-dir
   std::string work_dir;  // where CRIU keeps its log: an empty folder of this job alone
 
   // kRestore. The key is made of these and of the image's identity.

@@ -66,8 +66,8 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   made.criu = criu->path;
   made.executable = executable;
   made.credentials = options.credentials;
-  made.restores = options.snapshots.mode != lifecycle::SnapshotMode::kCreate;
   made.dumps = options.snapshots.mode != lifecycle::SnapshotMode::kRestore;
+  made.creates = options.snapshots.mode == lifecycle::SnapshotMode::kCreate;
   snapshot::Job& job = made.job;
   job.folder = options.snapshots.folder;
   job.explicit_key = options.snapshots.key;

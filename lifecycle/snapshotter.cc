@@ -152,6 +152,7 @@ void Snapshotter::KillHelpers(const char* name) {
 
 // The worker hears of CRIU's end at once, if it hears at all.
 void Snapshotter::OnLimit() {
+  if (on_judged_) return Finish(Error("it could not be noted in time"));
   if (is_late_) return Finish(Error(""));
   is_late_ = true;
   KillHelpers(kCriu);
@@ -166,6 +167,7 @@ void Snapshotter::Finish(Error error) {
   }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
+  if (on_judged_) return Judged(std::move(error));
   if (dump_.on_resumed) return Resumed(std::move(error));
   if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
@@ -175,6 +177,10 @@ void Snapshotter::Answer(Result<Restored> restored) {
   if (const OnRestored on_restored = std::exchange(on_restored_, nullptr)) {
     on_restored(std::move(restored));
   }
+}
+
+void Snapshotter::Judged(const Result<Judgement>& judged) {
+  if (const OnJudged on_judged = std::exchange(on_judged_, nullptr)) on_judged(judged);
 }
 
 void Snapshotter::Resumed(const Result<void>& resumed) {
@@ -190,6 +196,7 @@ void Snapshotter::Published(const Result<void>& published) {
 
 void Snapshotter::Cancel() {
   on_restored_ = nullptr;
+  on_judged_ = nullptr;
   dump_ = {};
   EndHelpers();
 }
@@ -222,6 +229,10 @@ void Snapshotter::OnReport(const WorkerReport& report) {
     case WorkerReport::Kind::kNothing:
       if (report.value > 0) has_snapshot_ = true;
       return Finish(Error(std::string(BoardText(report.reason))));
+    case WorkerReport::Kind::kProven:
+      has_snapshot_ = true;
+      has_proven_ = true;
+      return Finish(Error(Concat("there is a proven snapshot: ", BoardText(report.reason))));
     case WorkerReport::Kind::kRestored:
       is_late_ = false;
       limit_.reset();
@@ -237,6 +248,10 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
       EndHelpers();
+      if (on_judged_) {
+        return Judged(
+            Judgement{std::string(BoardText(report.text)), std::string(BoardText(report.reason))});
+      }
       return Published({});
     case WorkerReport::Kind::kFailed:
       return Finish(Error(std::string(BoardText(report.reason))));
@@ -274,7 +289,7 @@ void Snapshotter::Restore(OnRestored on_restored) {
   snapshot::Job job = options_.job;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;
-  job.only_key = !options_.restores && !has_snapshot_;
+  job.creates = options_.creates;
   if (Result<void> started = Start(job, options_.restore_limit); !started) {
     // From the loop, as everything else.
     limit_ = clock_.After(Milliseconds(0),
@@ -282,15 +297,26 @@ void Snapshotter::Restore(OnRestored on_restored) {
   }
 }
 
-void Snapshotter::RestoreServed(Milliseconds ready) {
+void Snapshotter::RestoreServed(Milliseconds ready, OnJudged on_judged) {
   Tell(WorkerRequest::Kind::kServed, ready.count(), "");
+  AwaitJudgement(std::move(on_judged));
 }
 
-void Snapshotter::RestoreFailed(const std::string& why) {
+void Snapshotter::RestoreFailed(const std::string& why, OnJudged on_judged) {
   Tell(WorkerRequest::Kind::kUseless, 0, why);
+  AwaitJudgement(std::move(on_judged));
 }
 
-bool Snapshotter::WantsDump() const { return options_.dumps && !key_.empty() && !has_snapshot_; }
+// A worker that is gone already is told of from the loop, as everything else.
+void Snapshotter::AwaitJudgement(OnJudged on_judged) {
+  if (!on_judged) return;
+  on_judged_ = std::move(on_judged);
+  limit_ = clock_.After(channel_ ? kJudgeLimit : Milliseconds(0), [this] { OnLimit(); });
+}
+
+bool Snapshotter::WantsDump() const {
+  return options_.dumps && !key_.empty() && (options_.creates || !has_snapshot_);
+}
 
 void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   dump_ = std::move(events);

@@ -41,6 +41,13 @@ class Snapshots {
   };
   // An Error: a cold start, and why.
   using OnRestored = std::function<void(Result<Restored>)>;
+  // What was noted of a snapshot's worth, once that can be read by others: "proven", ... An Error:
+  // it could not be noted.
+  struct Judgement {
+    std::string standing;
+    std::string reason;
+  };
+  using OnJudged = std::function<void(const Result<Judgement>&)>;
 
   // What is to be dumped, and what the manifest is to say of it.
   struct Tree {
@@ -66,11 +73,15 @@ class Snapshots {
 
   virtual void Restore(OnRestored on_restored) = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
-  virtual void RestoreServed(Milliseconds ready) = 0;
-  virtual void RestoreFailed(const std::string& why) = 0;
+  // `on_judged` may be empty.
+  virtual void RestoreServed(Milliseconds ready, OnJudged on_judged) = 0;
+  virtual void RestoreFailed(const std::string& why, OnJudged on_judged) = 0;
 
-  // Whether a dump would make a snapshot: there is a key, and none of that key yet.
+  // Whether a dump would make a snapshot: there is a key, and none of that key yet, or
+  // (--snapshot create) one that gives way.
   virtual bool WantsDump() const = 0;
+  // --snapshot create: there is one already that has proved itself, so that none is made.
+  virtual bool HasProven() const = 0;
   virtual void Dump(const Tree& tree, DumpEvents events) = 0;
   virtual void Proceed() = 0;
   // The key of this container; empty: it is not known, or there is none.
@@ -84,12 +95,14 @@ class Snapshotter : public Snapshots {
  public:
   // For the worker to note what came of it, when CRIU has hung.
   static constexpr Milliseconds kWorkerGrace{1000};
+  // For the worker to note what a snapshot is worth, when somebody waits for that.
+  static constexpr Milliseconds kJudgeLimit{10'000};
 
   struct Options {
     std::string criu;                                 // path of the program
     std::string executable;                           // of the agent's own binary
-    bool restores = true;                             // --snapshot auto and restore
     bool dumps = true;                                // --snapshot auto and create
+    bool creates = false;                             // --snapshot create
     std::optional<process::Credentials> credentials;  // of the workload: CRIU has the same
     // At these CRIU is ended, and the worker kWorkerGrace later.
     Milliseconds restore_limit{30'000};
@@ -104,9 +117,10 @@ class Snapshotter : public Snapshots {
   ~Snapshotter() override;
 
   void Restore(OnRestored on_restored) override;
-  void RestoreServed(Milliseconds ready) override;
-  void RestoreFailed(const std::string& why) override;
+  void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
+  void RestoreFailed(const std::string& why, OnJudged on_judged) override;
   bool WantsDump() const override;
+  bool HasProven() const override { return has_proven_; }
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
   const std::string& key() const override { return key_; }
@@ -132,6 +146,8 @@ class Snapshotter : public Snapshots {
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
   void Finish(Error error);
   void Answer(Result<Restored> restored);
+  void AwaitJudgement(OnJudged on_judged);
+  void Judged(const Result<Judgement>& judged);
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
   void EndHelpers();
@@ -148,7 +164,9 @@ class Snapshotter : public Snapshots {
   std::string key_;
   std::string image_identity_;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
+  bool has_proven_ = false;
   OnRestored on_restored_;
+  OnJudged on_judged_;
   DumpEvents dump_;
   std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;

@@ -128,11 +128,12 @@ class Supervisor {
   void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
   void OnPublished(const Result<void>& published);
-  bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
+  bool IsCreating() const { return options_.snapshots.creates(); }
   bool IsToEndWithItsDump() const {
     return status_.phase == Phase::kCheckpointing && tree_is_to_end_;
   }
   void NoteServed();
+  void OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged);
   void EndOfCreate(const std::string& problem);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
@@ -222,8 +223,10 @@ class Supervisor {
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   std::optional<Clock::TimePoint> dump_began_;
   Clock::TimePoint restore_began_{};
-  bool tree_is_to_end_ = false;  // with its dump
-  Milliseconds cold_{};          // what the start that was dumped had taken
+  bool tree_is_to_end_ = false;    // with its dump
+  Milliseconds cold_{};            // what the start that was dumped had taken
+  bool awaits_judgement_ = false;  // --snapshot create: the trial is over, whoever ends now
+  bool is_created_ = false;        // --snapshot create: there is a snapshot that is worth it
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

@@ -76,7 +76,7 @@ Result<UniqueFd> SealJob(const Job& job) {
   Write(job.inputs, to);
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
-  to.Add(job.raise_pids ? 1 : 0).Add(job.only_key ? 1 : 0);
+  to.Add(job.raise_pids ? 1 : 0).Add(job.creates ? 1 : 0);
   to.Add(job.key).Add(job.image_identity);
   to.Add(job.root).Add(job.workload).Add(job.listening).Add(job.cold_ms).Add(job.hooks_ms);
   to.Add(job.since_ns).Add(job.left_out);
@@ -94,7 +94,7 @@ Result<Job> ReadJob(int fd) {
   job.explicit_key = from->Word();
   job.fingerprint = ReadFingerprint(*from);
   job.raise_pids = from->Number() != 0;
-  job.only_key = from->Number() != 0;
+  job.creates = from->Number() != 0;
   job.key = from->Word();
   job.image_identity = from->Word();
   job.root = static_cast<pid_t>(from->Number());

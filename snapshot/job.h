@@ -28,7 +28,9 @@ struct Job {
   std::string explicit_key;
   FingerprintSpec fingerprint;
   bool raise_pids = false;  // nothing to restore: see that the workload gets pids from 1000 on
-  bool only_key = false;    // restore nothing, say only what the key is
+  // --snapshot create: one that has proved itself is left alone (kProven), one of which nothing is
+  // known yet is restored as its trial, and any other gives way to a new one.
+  bool creates = false;
 
   // kDump and kCreate: what the restore job has found, and the tree as it stands.
   std::string key;

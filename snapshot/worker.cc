@@ -69,6 +69,17 @@ Result<void> CopyFile(const std::string& from, const std::string& to) {
   return {};
 }
 
+// Removes what is there and has not proved itself: it was tried, or cannot be.
+Result<void> MakeWay(Store& store, const std::string& key) {
+  {
+    const Result<std::optional<Store::Found>> found = store.Find(key);
+    if (found && !*found) return {};
+    const Result<Verdict> verdict = store.ReadVerdict(key);
+    if (found && verdict && verdict->standing == Standing::kProven) return {};
+  }
+  return store.Delete(key);
+}
+
 // What is known before the dump.
 Manifest NewManifest(const Job& job) {
   Manifest manifest;
@@ -140,7 +151,6 @@ Result<void> Worker::Restore(const Job& job) {
     Nothing(why, true);
     return {};
   };
-  if (job.only_key) return cold("a snapshot is to be made");
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
@@ -150,14 +160,23 @@ Result<void> Worker::Restore(const Job& job) {
     const std::string why = found.error().message();
     (void)(*store)->ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return unused(why);
+    return job.creates ? cold(why) : unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
+  if (job.creates && verdict && verdict->standing == Standing::kProven) {
+    report = NewReport(WorkerReport::Kind::kProven);
+    SetBoardText(report.reason, verdict->reason);
+    channel_.Report(report);
+    return {};
+  }
   if (verdict) {
     const std::vector<std::string> why =
         WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
+    if (!why.empty()) {
+      const std::string but = "there is a snapshot, but " + why.front();
+      return job.creates ? cold(but) : unused(but);
+    }
   }
   return RestoreFound(job, **store, **found);
 }
@@ -230,6 +249,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
 Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) return std::move(store.error());
+  if (job.kind == JobKind::kCreate) {
+    if (Result<void> made = MakeWay(**store, job.key); !made) return made;
+  }
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {

@@ -15,12 +15,14 @@ namespace modal::test {
 class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
+  bool has_proven = false;
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
   std::vector<std::string> calls;
   std::optional<Tree> tree;  // of the last dump
   std::string own_key;
   OnRestored on_restored;
+  OnJudged on_judged;
   DumpEvents dump;
 
   bool Has(const std::string& call) const {
@@ -30,6 +32,9 @@ class FakeSnapshots : public lifecycle::Snapshots {
     if (const auto on_restored_now = std::exchange(on_restored, nullptr)) {
       on_restored_now(std::move(restored));
     }
+  }
+  void Judge(const Result<Judgement>& judged) {
+    if (const auto on_judged_now = std::exchange(on_judged, nullptr)) on_judged_now(judged);
   }
   void Ready() const { dump.on_ready(); }
   void Resumed(const Result<void>& resumed) {
@@ -46,10 +51,15 @@ class FakeSnapshots : public lifecycle::Snapshots {
     calls.emplace_back("restore");
     on_restored = std::move(answer);
   }
-  void RestoreServed(Milliseconds ready) override {
+  void RestoreServed(Milliseconds ready, OnJudged answer) override {
+    on_judged = std::move(answer);
     calls.push_back("served " + std::to_string(ready.count()));
   }
-  void RestoreFailed(const std::string& why) override { calls.push_back("useless: " + why); }
+  void RestoreFailed(const std::string& why, OnJudged answer) override {
+    on_judged = std::move(answer);
+    calls.push_back("useless: " + why);
+  }
+  bool HasProven() const override { return has_proven; }
   bool WantsDump() const override { return wants_dump; }
   void Dump(const Tree& what, DumpEvents events) override {
     calls.emplace_back("dump");
@@ -61,6 +71,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;
+    on_judged = nullptr;
     dump = {};
   }
 };

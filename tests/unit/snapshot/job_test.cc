@@ -56,7 +56,7 @@ Job WholeJob() {
   job.fingerprint.max_files = 7;
   job.fingerprint.max_hashed = uint64_t{1} << 40;
   job.raise_pids = true;
-  job.only_key = true;
+  job.creates = true;
   job.key = std::string(32, 'a');
   job.image_identity = "key:v1";
   job.root = 1000;
@@ -99,7 +99,7 @@ TEST_CASE("a job arrives as it was written") {
   CHECK(job->fingerprint.max_files == 7);
   CHECK(job->fingerprint.max_hashed == uint64_t{1} << 40);
   CHECK(job->raise_pids);
-  CHECK(job->only_key);
+  CHECK(job->creates);
   CHECK(job->key == sent.key);
   CHECK(job->image_identity == "key:v1");
   CHECK(job->root == 1000);

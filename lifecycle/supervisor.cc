@@ -610,6 +610,7 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
+  if (awaits_judgement_) return;
   exit_waits_ = IsBeingDumped();
   if (exit_waits_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
@@ -635,7 +636,7 @@ void Supervisor::WorkloadExited() {
 }
 
 bool Supervisor::IsToRestart(ExitStatus status) const {
-  if (options_.restart != Restart::kOnFailure || status.ok()) return false;
+  if (options_.restart != Restart::kOnFailure || status.ok() || IsCreating()) return false;
   if (options_.command.empty()) return false;  // a hook has started it, and would have to again
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
   return seat_() == Seat::kNone ||
@@ -660,7 +661,7 @@ void Supervisor::OnChildrenCollected() {
       !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
   const bool is_up = status_.phase == Phase::kWaitingForPort ||
                      status_.phase == Phase::kCheckpointing || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up || IsBeingDumped()) return;
+  if (!follows_children || !is_up || IsBeingDumped() || awaits_judgement_) return;
   // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
   if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
     return;
@@ -886,6 +887,7 @@ void Supervisor::EnterStopped() {
 }
 
 int Supervisor::FinalExitCode() const {
+  if (IsCreating()) return is_created_ ? 0 : int{kExitSnapshotFailed};
   if (exit_code_ >= 0) return exit_code_;
   // Asked to stop: the workload's own status, if it came to run.
   const int without_workload = status_.startup_done ? 0 : 128 + first_termination_;

@@ -134,12 +134,13 @@ class Supervisor {
   void OnDumpBroken(const Error& error);
   void DumpEnded(const std::string& problem);
   void OnPublished(const Result<void>& published);
-  bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
+  bool IsCreating() const { return options_.snapshots.creates(); }
   // Who ends now may be ended by CRIU: what has come of the dump is known soon.
   bool IsBeingDumped() const {
     return status_.phase == Phase::kCheckpointing && (tree_is_to_end_ || criu_dumps_);
   }
   void NoteServed();
+  void OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged);
   void EndOfCreate(const std::string& problem);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
@@ -233,10 +234,12 @@ class Supervisor {
   Clock::TimePoint restore_began_{};
   std::string useless_;  // why nothing came of what was restored; it is being ended
   bool criu_dumps_ = false;
-  bool exit_waits_ = false;      // the workload has ended, and the dump has not
-  bool dump_broke_ = false;      // in the middle, and there will be no other
-  bool tree_is_to_end_ = false;  // with its dump
-  Milliseconds cold_{};          // what the start that was dumped had taken
+  bool exit_waits_ = false;        // the workload has ended, and the dump has not
+  bool dump_broke_ = false;        // in the middle, and there will be no other
+  bool tree_is_to_end_ = false;    // with its dump
+  Milliseconds cold_{};            // what the start that was dumped had taken
+  bool awaits_judgement_ = false;  // --snapshot create: the trial is over, whoever ends now
+  bool is_created_ = false;        // --snapshot create: there is a snapshot that is worth it
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

@@ -45,6 +45,7 @@ void Supervisor::EnterRestoring() {
   attached_ = options_.command.empty() && HooksOf("enter", options_.on_enter).empty();
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
+  if (attached_ && IsCreating()) return EndOfCreate("there is no COMMAND to start, and no hook");
   if (attached_) return Fire(Trigger::kRestoreFailed);
   EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
@@ -57,6 +58,11 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
   TakeSteps();
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
+  if (!restored && parts_.snapshots->HasProven()) {
+    is_created_ = true;
+    StopBecause("modal-agent", restored.error().message() + "; nothing is to be made", 0);
+    return Fire(Trigger::kTerminate);
+  }
   if (!restored && tree_is_to_end_) {
     return EndOfCreate("its restore failed: " + restored.error().message());
   }
@@ -67,6 +73,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
+  cold_ = restored->cold;
   anything_ran_ = true;
   attached_ = false;
   workload_ =
@@ -88,12 +95,6 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
   status_.timeline.Fail();
-  if (tree_is_to_end_) {
-    parts_.snapshots->RestoreFailed(why, nullptr);
-    return EndOfCreate("what was restored did not serve: " + why);
-  }
-  NoteSnapshot("cold start: the restored server did not serve: " + why);
-  SetBoardText(status_.origin, kCold);
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   if (late_hooks_) late_hooks_->Cancel();
@@ -101,6 +102,13 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   startup_probe_.reset();
   startup_timeout_.reset();
   ++port_waits_;
+  if (tree_is_to_end_) {
+    awaits_judgement_ = true;
+    return parts_.snapshots->RestoreFailed(
+        why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
+  }
+  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  SetBoardText(status_.origin, kCold);
   useless_ = why;
   StartCold(Trigger::kRestoreFailed);
 }
@@ -123,7 +131,10 @@ void Supervisor::StartCold(Trigger then) {
 void Supervisor::TakeBackFiles(Trigger then) {
   const std::string why = std::exchange(useless_, "");
   if (why.empty()) return Fire(then);
-  parts_.snapshots->RestoreFailed(why, [this, then] { Fire(then); });
+  parts_.snapshots->RestoreFailed(why, [this, then](const Result<Snapshots::Judgement>& judged) {
+    if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
+    Fire(then);
+  });
 }
 
 // Ready
@@ -134,7 +145,8 @@ void Supervisor::OnReady() {
   startup_timeout_.reset();
   startup_probe_.reset();
   const bool dumps = parts_.snapshots && parts_.keeper && parts_.keeper->root() != 0 &&
-                     status_.restarts == 0 && !dump_broke_ && parts_.snapshots->WantsDump();
+                     !IsRestored() && status_.restarts == 0 && !dump_broke_ &&
+                     parts_.snapshots->WantsDump();
   if (dumps) return Fire(Trigger::kDumpDue);
   RunLateHooks();
 }
@@ -253,24 +265,35 @@ void Supervisor::NoteServed() {
       tree_is_to_end_
           ? std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - restore_began_)
           : Milliseconds(SinceStart());
-  parts_.snapshots->RestoreServed(ready);
-  if (!IsCreating()) return;
-  const bool is_worth_it =
-      static_cast<double>(ready.count()) < snapshot::kWorth * static_cast<double>(cold_.count());
-  EndOfCreate(is_worth_it ? ""
-                          : Concat("its restore takes ", ready.count(), " ms, a cold start ",
-                                   cold_.count(), " ms: not worth it"));
+  if (!IsCreating()) return parts_.snapshots->RestoreServed(ready, nullptr);
+  awaits_judgement_ = true;
+  parts_.snapshots->RestoreServed(
+      ready, [this, ready](const Result<Snapshots::Judgement>& judged) { OnTried(ready, judged); });
 }
 
-// --snapshot create: the end of the container, 0 if there is a snapshot that is worth restoring.
-void Supervisor::EndOfCreate(const std::string& problem) {
-  if (problem.empty()) {
-    StopBecause("modal-agent",
-                Concat("the snapshot ", parts_.snapshots->key(), " is made and tried"), 0);
-  } else {
-    parts_.log.Error("snapshot.create_failed", {{"message", problem}});
-    StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
+// --snapshot create: what the trial has shown stands in the folder, where others find it.
+void Supervisor::OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged) {
+  awaits_judgement_ = false;
+  if (!judged) {
+    return EndOfCreate("what its trial has shown cannot be noted: " + judged.error().message());
   }
+  if (judged->standing != snapshot::StandingName(snapshot::Standing::kProven)) {
+    return EndOfCreate(Concat("its restore takes ", ready.count(), " ms, a cold start ",
+                              cold_.count(), " ms: not worth it"));
+  }
+  is_created_ = true;
+  StopBecause("modal-agent",
+              Concat("the snapshot ", parts_.snapshots->key(), " is made and tried: restored in ",
+                     ready.count(), " ms, a cold start takes ", cold_.count(), " ms"),
+              0);
+  Fire(Trigger::kTerminate);
+}
+
+// --snapshot create: the container ends without a snapshot that is worth restoring.
+void Supervisor::EndOfCreate(const std::string& problem) {
+  awaits_judgement_ = false;
+  parts_.log.Error("snapshot.create_failed", {{"message", problem}});
+  StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
   Fire(Trigger::kTerminate);
 }
 

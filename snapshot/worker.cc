@@ -16,6 +16,7 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
 #include "snapshot/image_check.h"
@@ -75,6 +76,17 @@ Result<void> CopyFile(const std::string& from, const std::string& to) {
     return Error(to + ": cannot be written");
   }
   return {};
+}
+
+// Removes what is there and has not proved itself: it was tried, or cannot be.
+Result<void> MakeWay(Store& store, const std::string& key) {
+  {
+    const Result<std::optional<Store::Found>> found = store.Find(key);
+    if (found && !*found) return {};
+    const Result<Verdict> verdict = store.ReadVerdict(key);
+    if (found && verdict && verdict->standing == Standing::kProven) return {};
+  }
+  return store.Delete(key);
 }
 
 // What is known before the dump.
@@ -167,7 +179,6 @@ Result<void> Worker::Restore(const Job& job) {
     Nothing(why, true);
     return {};
   };
-  if (job.only_key) return cold("a snapshot is to be made");
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
@@ -177,14 +188,23 @@ Result<void> Worker::Restore(const Job& job) {
     const std::string why = found.error().message();
     (void)(*store)->ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return unused(why);
+    return job.creates ? cold(why) : unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
   // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
+  if (job.creates && verdict && verdict->standing == Standing::kProven) {
+    report = NewReport(WorkerReport::Kind::kProven);
+    SetBoardText(report.reason, verdict->reason);
+    Tell(report);
+    return {};
+  }
   const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
                                                  static_cast<uint64_t>(UptimeMs()));
-  if (!why.empty()) return unused("there is a snapshot, but " + why.front());
+  if (!why.empty()) {
+    const std::string but = "there is a snapshot, but " + why.front();
+    return job.creates ? cold(but) : unused(but);
+  }
   return RestoreFound(job, **store, **found);
 }
 
@@ -209,7 +229,6 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
@@ -281,6 +300,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
 Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) return std::move(store.error());
+  if (job.kind == JobKind::kCreate) {
+    if (Result<void> made = MakeWay(**store, job.key); !made) return made;
+  }
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {
@@ -301,7 +323,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
@@ -319,16 +341,19 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   spec.when_frozen = [&]() -> Result<void> {
+    const process::FileUser user(manifest.uid, manifest.gid);
     unlinked.Open(manifest.root);
     return {};
   };
   spec.while_frozen = [&]() -> Result<void> {
-    unlinked.PutBack();
+    {
+      const process::FileUser user(manifest.uid, manifest.gid);
+      unlinked.PutBack();
+    }
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);

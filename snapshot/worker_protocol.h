@@ -45,6 +45,8 @@ struct WorkerReport {
     kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
     kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
                 // there is a snapshot of this key all the same, so that none can be made
+    kProven,    // --snapshot create: there is one that has proved itself, as `reason` tells: the end
+                // of the job
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes

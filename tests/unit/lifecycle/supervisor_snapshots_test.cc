@@ -840,8 +840,22 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored,
   REQUIRE(verdict != snapshots.calls.end());
   CHECK(std::stoi(verdict->substr(7)) >= 30);
   CHECK(std::stoi(verdict->substr(7)) <= 50);
-  EndRestored(ExitStatus::Signal(SIGTERM));
+  // It goes on until what it is worth stands in the folder, whoever ends meanwhile.
+  CHECK(phase() == Phase::kServing);
+  SUBCASE("then it stops") {
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    CHECK(phase() != Phase::kServing);
+    EndRestored(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("the server has ended by itself") {
+    EndRestored(ExitStatus::Code(3));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    Turns();
+    clock.Advance(20ms);
+  }
   CHECK(exit_code == 0);
+  CHECK(Holds(stop_reason(), "a cold start takes 320 ms"));
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
@@ -850,9 +864,82 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
   tree.Add(kRoot);
   snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
   Listen();
+  SUBCASE("and says so") {
+    snapshots.Judge(Snapshots::Judgement{"not-worth-it", "restored in 300 ms"});
+    CHECK(Holds(stop_reason(), "not worth it"));
+  }
+  SUBCASE("and so does one whose worth cannot be noted") {
+    snapshots.Judge(Error("no space left"));
+    CHECK(Holds(stop_reason(), "cannot be noted: no space left"));
+  }
   EndRestored(ExitStatus::Signal(SIGTERM));
   CHECK(exit_code == kExitSnapshotFailed);
-  CHECK(Holds(stop_reason(), "not worth it"));
+}
+
+TEST_CASE_FIXTURE(Creating,
+                  "where there is a proven snapshot nothing is started, and it ends with 0") {
+  Start();
+  snapshots.has_proven = true;
+  snapshots.Answer(Error("there is a proven snapshot: restored in 24 ms"));
+  Turns();
+  CHECK(exit_code == 0);
+  CHECK(launcher.started.empty());
+  CHECK(Holds(stop_reason(), "there is a proven snapshot: restored in 24 ms"));
+}
+
+TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restored as its trial") {
+  StartRestored();
+  SUBCASE("it serves") {
+    Listen();
+    CHECK(phase() == Phase::kServing);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 24 ms"});
+    EndRestored(ExitStatus::Signal(SIGTERM));
+    CHECK(exit_code == 0);
+  }
+  SUBCASE("it does not, and another one is made instead") {
+    snapshots.wants_dump = true;
+    KillsWork();
+    EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    CHECK(last().spec.argv == Words{"./server"});
+    Listen();
+    CHECK(phase() == Phase::kCheckpointing);
+  }
+}
+
+TEST_CASE_FIXTURE(Creating, "a server that does not come to be ready is no snapshot: 122") {
+  SUBCASE("it ends") {
+    options.restart = Restart::kOnFailure;
+    StartCold();
+    ExitLast(ExitStatus::Code(3));
+  }
+  SUBCASE("it ends with 0") {
+    StartCold();
+    ExitLast(ExitStatus::Code(0));
+  }
+  SUBCASE("it does not listen") {
+    StartCold();
+    clock.Advance(5s);
+    ExitLast(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("a hook fails") {
+    options.on_enter = {"prepare"};
+    StartCold();
+    ExitLast(ExitStatus::Code(1));
+  }
+  SUBCASE("there is nothing to start") {
+    options.command.clear();
+    Start();
+  }
+  SUBCASE("it is asked to stop") {
+    StartCold();
+    Signal(SIGTERM);
+    ExitLast(ExitStatus::Code(0));
+  }
+  Turns();
+  clock.Advance(20ms);
+  CHECK(exit_code == kExitSnapshotFailed);
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends with 122") {
@@ -884,8 +971,10 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     clock.Advance(5s);
+    CHECK(Holds(snapshots.calls.back(), "useless"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    snapshots.Judge(Snapshots::Judgement{"unproven", "not ready"});
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
-    CHECK(Holds(snapshots.calls[snapshots.calls.size() - 2], "useless"));
     EndRestored(ExitStatus::Signal(SIGTERM));
   }
   SUBCASE("restored, and dead") {
@@ -893,6 +982,8 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Error("the worker has ended"));
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
   }
   Turns();

@@ -100,7 +100,6 @@ struct Place {
     DumpSpec spec;
     spec.images_dir = "/snapshots/key/images";
     spec.work_dir = temp.path();
-    spec.work_dir_fd = 9;
     spec.root = 1000;
     return spec;
   }
@@ -108,7 +107,6 @@ struct Place {
     RestoreSpec spec;
     spec.images_dir = "/snapshots/key/images";
     spec.work_dir = temp.path();
-    spec.work_dir_fd = 9;
     spec.descriptors = {{"pipe:[11]", 4}};
     return spec;
   }
@@ -151,7 +149,9 @@ TEST_CASE_FIXTURE(Place, "a dump is asked for, agreed to step by step, and its t
   CHECK(static_cast<int64_t>(options.at(1).value) == -1);
   CHECK(options.at(2).value == 1000);
   CHECK(options.at(3).value == 1);
-  CHECK(options.at(17).value == 9);
+  CHECK(options.count(17) == 0);
+  CHECK(options.at(51).bytes == temp.path() + "/criu.conf");
+  CHECK(ReadAll(temp.path() + "/criu.conf") == "work-dir " + temp.path() + "\n");
   CHECK(options.at(68).bytes == temp.path() + "/images");
   CHECK(std::filesystem::read_symlink(temp.path() + "/images") == "/snapshots/key/images");
 }

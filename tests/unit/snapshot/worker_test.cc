@@ -100,7 +100,6 @@ struct Workshop : StoreFixture {
     root.Folder("srv");
     job.folder = folder;
     job.work_dir = work_dir;
-    job.work_dir_fd = 17;
     job.explicit_key = "v1";
     job.inputs.command = {"./server"};
     job.inputs.environment = {"COLOUR=blue", "HOSTNAME=abc"};
@@ -218,7 +217,6 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   REQUIRE(criu.restored);
   CHECK(criu.restored->images_dir == folder + "/" + KeyOfThis() + "/images");
   CHECK(criu.restored->work_dir == work_dir);
-  CHECK(criu.restored->work_dir_fd == 17);
   REQUIRE(criu.restored->descriptors.size() == 2);
   CHECK(criu.restored->descriptors[0].id == "pipe:[11]");
   CHECK(criu.restored->descriptors[0].fd == kCriuFirstDescriptorFd);
@@ -396,7 +394,6 @@ TEST_CASE_FIXTURE(Workshop,
   REQUIRE(criu.dumped);
   CHECK(criu.dumped->root == ::getpid());
   CHECK(criu.dumped->leave_running);
-  CHECK(criu.dumped->work_dir_fd == 17);
   Result<std::optional<Store::Found>> found = store->Find(job.key);
   REQUIRE((found && *found));
   const Manifest& manifest = (*found)->manifest;
@@ -551,6 +548,60 @@ TEST_CASE_FIXTURE(Workshop, "a dump that ends the tree is told so to CRIU") {
   Run(JobKind::kCreate);
   REQUIRE(criu.dumped);
   CHECK_FALSE(criu.dumped->leave_running);
+}
+
+TEST_CASE_FIXTURE(Workshop, "to create one, what has proved itself is left alone") {
+  Publish();
+  job.creates = true;
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 100);
+  Run(JobKind::kRestore);  // of which nothing is known yet: its trial
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(channel.last_text() == "proven");
+  criu.restored.reset();
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kProven});
+  CHECK(channel.last_reason() == "restored in 100 ms, a cold start took 800 ms");
+  CHECK_FALSE(criu.restored);
+  job.key = KeyOfThis();
+  Run(JobKind::kCreate);
+  CHECK(channel.kinds() == Kinds{Kind::kNothing});
+  CHECK(verdict().standing == Standing::kProven);
+}
+
+TEST_CASE_FIXTURE(Workshop, "to create one, any other gives way to it") {
+  Publish();
+  job.creates = true;
+  SUBCASE("one that gained too little") {
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    channel.Tell(WorkerRequest::Kind::kServed, 790);
+    Run(JobKind::kRestore);
+    CHECK(channel.last_text() == "not-worth-it");
+  }
+  SUBCASE("one that is quarantined") {
+    const auto fails = [](Verdict before) { return AfterFailure(std::move(before), "no"); };
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), fails).ok());
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), fails).ok());
+  }
+  SUBCASE("one that is damaged, even if it had proved itself") {
+    const auto serves = [](Verdict before) {
+      return AfterRestore(std::move(before), Milliseconds(10), Milliseconds(800));
+    };
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), serves).ok());
+    std::filesystem::resize_file(PathOf("images/pages-1.img", KeyOfThis()), 4096);
+  }
+  channel.requests.clear();
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(channel.reports.back().value == 0);
+  CHECK(std::filesystem::exists(folder + "/" + KeyOfThis()));  // until there is another
+  job.key = KeyOfThis();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kCreate);
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(verdict().standing == Standing::kUnproven);
+  CHECK(verdict().failures == 0);
+  CHECK(Problem(store->Verify(job.key)) == "");
 }
 
 TEST_CASE_FIXTURE(Workshop, "a dump that cannot be published says so after the tree runs again") {

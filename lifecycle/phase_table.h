@@ -23,10 +23,10 @@ enum class Trigger {
   kLaunched,        // COMMAND runs, or there is none to run
   kLaunchFailed,    // COMMAND could not be executed
   kPortOpen,        // the port is reachable, and --health-path answers
+  kDumpDue,         // the same, and a snapshot is to be taken before anybody is served
+  kTrialDue,        // the snapshot is made, its tree has ended, and its restore is to be tried
   kStartAgain,      // a dump was broken off in the tree, which has ended: the whole start again
   kLaunchAgain,     // the same, but nothing that a hook has started was in it: COMMAND again
-  kTrialDue,        // the snapshot is made, its tree has ended, and its restore is to be tried
-  kDumpDue,         // the same, and a snapshot is to be taken before anybody is served
   kStartupTimeout,  // it was not within --startup-timeout
   kTerminate,       // a first SIGTERM or SIGINT
   kTerminateAgain,  // a second one

@@ -35,13 +35,20 @@ bool TakeNumber(std::string_view& text, Number& number) {
 
 // One read: the kernel makes the whole line up at once. The name has at most 64 bytes, the rest 50
 // numbers.
-std::optional<ProcessInfo> ReadStat(int folder, const char* path) {
+std::optional<ProcessInfo> ReadStatOnce(int folder, const char* path) {
   const UniqueFd fd(::openat(folder, path, O_RDONLY | O_CLOEXEC));
   if (!fd) return std::nullopt;
   std::array<char, 2048> buffer;
   const ssize_t size = ::read(fd.get(), buffer.data(), buffer.size());
   if (size <= 0) return std::nullopt;
   return ParseProcessStat({buffer.data(), static_cast<size_t>(size)});
+}
+
+// Of a process that is reaped while it is looked at, parent, group and session read as 0; it cannot
+// be found a second time. A parent outside of our PID namespace is a lasting 0.
+std::optional<ProcessInfo> ReadStat(int folder, const char* path) {
+  std::optional<ProcessInfo> info = ReadStatOnce(folder, path);
+  return info && info->parent == 0 ? ReadStatOnce(folder, path) : info;
 }
 
 }  // namespace

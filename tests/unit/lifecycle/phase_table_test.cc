@@ -11,10 +11,12 @@
 namespace modal::lifecycle {
 namespace {
 
-constexpr std::array kPhases{Phase::kStartupHooks, Phase::kLaunching, Phase::kWaitingForPort,
-                             Phase::kServing,      Phase::kDraining,  Phase::kStopping,
-                             Phase::kStopped};
+constexpr std::array kPhases{Phase::kRestoring,      Phase::kStartupHooks,  Phase::kLaunching,
+                             Phase::kWaitingForPort, Phase::kCheckpointing, Phase::kServing,
+                             Phase::kDraining,       Phase::kStopping,      Phase::kStopped};
 constexpr std::array kTriggers{
+    Trigger::kRestored,     Trigger::kRestoreFailed,  Trigger::kDumpDue,
+    Trigger::kTrialDue,     Trigger::kStartAgain,     Trigger::kLaunchAgain,
     Trigger::kHooksDone,    Trigger::kHookFailed,     Trigger::kLaunched,
     Trigger::kLaunchFailed, Trigger::kPortOpen,       Trigger::kStartupTimeout,
     Trigger::kTerminate,    Trigger::kTerminateAgain, Trigger::kUnhealthy,
@@ -66,11 +68,16 @@ TEST_CASE("Stopped is reached only when nothing is left") {
   }
 }
 
-TEST_CASE("only a restart leads back") {
+TEST_CASE(
+    "only a restart, a restored tree that did not serve, a trial and a broken dump lead back") {
+  const std::set<Trigger> back{Trigger::kRestart, Trigger::kTrialDue, Trigger::kStartAgain,
+                               Trigger::kLaunchAgain};
   for (const Transition& transition : kTransitions) {
     CAPTURE(TriggerName(transition.trigger));
     const bool forward = RankOf(transition.to) > RankOf(transition.from);
-    CHECK(forward == (transition.trigger != Trigger::kRestart));
+    const bool gives_up =
+        transition.trigger == Trigger::kRestoreFailed && transition.from != Phase::kRestoring;
+    CHECK(forward == (!back.contains(transition.trigger) && !gives_up));
   }
   CHECK(Next(Phase::kServing, Trigger::kRestart) == Phase::kLaunching);
   CHECK(Next(Phase::kWaitingForPort, Trigger::kRestart) == Phase::kLaunching);
@@ -99,28 +106,47 @@ TEST_CASE("a second SIGTERM skips the drain and changes nothing else") {
 }
 
 TEST_CASE("the end of the workload leads to the stop from every phase in which it runs") {
-  for (const Phase phase : {Phase::kWaitingForPort, Phase::kServing, Phase::kDraining}) {
+  for (const Phase phase :
+       {Phase::kWaitingForPort, Phase::kCheckpointing, Phase::kServing, Phase::kDraining}) {
     CHECK(Next(phase, Trigger::kWorkloadExited) == Phase::kStopping);
   }
 }
 
 TEST_CASE("an error of the agent stops it from every phase of the start, and when it serves") {
-  for (const Phase phase :
-       {Phase::kStartupHooks, Phase::kLaunching, Phase::kWaitingForPort, Phase::kServing}) {
+  for (const Phase phase : {Phase::kRestoring, Phase::kStartupHooks, Phase::kLaunching,
+                            Phase::kWaitingForPort, Phase::kCheckpointing, Phase::kServing}) {
     CHECK(Next(phase, Trigger::kAgentFailed) == Phase::kStopping);
   }
 }
 
-TEST_CASE("the usual life is one phase after the other") {
-  Phase phase = Phase::kStartupHooks;
+std::vector<Phase> LifeFrom(Phase phase, const std::vector<Trigger>& triggers) {
   std::vector<Phase> life{phase};
-  for (const Trigger trigger : {Trigger::kHooksDone, Trigger::kLaunched, Trigger::kPortOpen,
-                                Trigger::kTerminate, Trigger::kDrained, Trigger::kAllGone}) {
-    const auto next = Next(phase, trigger);
+  for (const Trigger trigger : triggers) {
+    const auto next = Next(life.back(), trigger);
     REQUIRE(next);
-    life.push_back(phase = *next);
+    life.push_back(*next);
   }
-  CHECK(life == std::vector<Phase>(kPhases.begin(), kPhases.end()));
+  return life;
+}
+
+TEST_CASE("the life with a first snapshot is one phase after the other") {
+  CHECK(LifeFrom(Phase::kRestoring, {Trigger::kRestoreFailed, Trigger::kHooksDone,
+                                     Trigger::kLaunched, Trigger::kDumpDue, Trigger::kPortOpen,
+                                     Trigger::kTerminate, Trigger::kDrained, Trigger::kAllGone}) ==
+        std::vector<Phase>(kPhases.begin(), kPhases.end()));
+}
+
+TEST_CASE("without snapshots, nothing is restored and nothing dumped") {
+  CHECK(
+      LifeFrom(Phase::kStartupHooks, {Trigger::kHooksDone, Trigger::kLaunched, Trigger::kPortOpen,
+                                      Trigger::kTerminate, Trigger::kDrained, Trigger::kAllGone}) ==
+      std::vector<Phase>{Phase::kStartupHooks, Phase::kLaunching, Phase::kWaitingForPort,
+                         Phase::kServing, Phase::kDraining, Phase::kStopping, Phase::kStopped});
+}
+
+TEST_CASE("what is restored waits for its port as what was started") {
+  CHECK(LifeFrom(Phase::kRestoring, {Trigger::kRestored, Trigger::kPortOpen}) ==
+        std::vector<Phase>{Phase::kRestoring, Phase::kWaitingForPort, Phase::kServing});
 }
 
 TEST_CASE("every trigger has a name of its own") {

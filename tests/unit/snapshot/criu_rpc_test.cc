@@ -10,6 +10,7 @@
 namespace modal::snapshot {
 namespace {
 
+// What it gives points into the message, which must therefore live on.
 std::map<uint32_t, ProtobufField> FieldsOf(std::string_view message) {
   std::map<uint32_t, ProtobufField> fields;
   ProtobufReader reader(message);
@@ -74,7 +75,8 @@ TEST_CASE("a dump asks for what works without rights that a container does not h
   options.images_dir = "/snapshots/.staging/images";
   options.pid = 1000;
   options.leave_running = true;
-  const auto call = FieldsOf(EncodeCall(CriuCall::kDump, options));
+  const std::string message = EncodeCall(CriuCall::kDump, options);
+  const auto call = FieldsOf(message);
   CHECK(call.at(1).value == 1);
   const auto sent = FieldsOf(call.at(2).bytes);
   CHECK(static_cast<int64_t>(sent.at(1).value) == -1);  // no descriptor, but
@@ -90,7 +92,8 @@ TEST_CASE("pipes that lead out of the tree are named to a restore, with what tak
   CriuOptions options;
   options.restore_sibling = true;
   options.inherit_fd = {{"pipe:[4711]", 4}};
-  const auto sent = FieldsOf(FieldsOf(EncodeCall(CriuCall::kRestore, options)).at(2).bytes);
+  const std::string message = EncodeCall(CriuCall::kRestore, options);
+  const auto sent = FieldsOf(FieldsOf(message).at(2).bytes);
   CHECK(sent.at(26).value == 1);
   const auto pipe = FieldsOf(sent.at(27).bytes);
   CHECK(pipe.at(1).bytes == "pipe:[4711]");

@@ -24,6 +24,7 @@ Manifest Full() {
   manifest.command = {"sh", "-c", "a\n\"b\" \x1b[1m"};
   manifest.variables = {"HOME", "LANG"};
   manifest.root = 1000;
+  manifest.workload = 1001;
   manifest.capabilities = std::numeric_limits<uint64_t>::max() - 1;
   manifest.uid = std::numeric_limits<uid_t>::max();
   manifest.gid = 7;

@@ -23,12 +23,12 @@ constexpr Milliseconds kNoPatience{0};
 bool Supervisor::IsRestored() const { return BoardText(status_.origin) == kRestore; }
 
 process::Launcher& Supervisor::LauncherForHooks() {
-  return parts_.keeper ? parts_.keeper->for_hooks() : parts_.launcher;
+  return parts_.keeper && !dump_broke_ ? parts_.keeper->for_hooks() : parts_.launcher;
 }
 
 // One that is started again is not dumped any more.
 process::Launcher& Supervisor::LauncherForWorkload() {
-  const bool is_first = status_.restarts == 0;
+  const bool is_first = status_.restarts == 0 && !dump_broke_;
   return parts_.keeper && is_first ? parts_.keeper->for_workload() : parts_.launcher;
 }
 

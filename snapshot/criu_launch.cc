@@ -2,15 +2,14 @@
 
 #include <unistd.h>
 
+#include <utility>
+#include <vector>
+
 #include "agent/base/strings.h"
-#include "agent/process/capabilities.h"
 #include "snapshot/worker_protocol.h"
 
 namespace modal::snapshot {
-namespace {
 
-// What a launcher of the bundle does, done without it: one exec less. It also hands capabilities on
-// to other users, and refuses folders that the loader would misunderstand.
 void SkipLauncher(process::LaunchSpec& spec) {
   const std::string folder = spec.executable.substr(0, spec.executable.rfind('/'));
   const std::string loader = folder + "/lib/ld.so";
@@ -26,10 +25,7 @@ void SkipLauncher(process::LaunchSpec& spec) {
   spec.argv = std::move(argv);
 }
 
-}  // namespace
-
-process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_dir, int socket,
-                             const std::optional<process::Credentials>& user) {
+process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_dir, int socket) {
   process::LaunchSpec spec;
   spec.executable = criu;
   // Whatever configuration the image may hold is none of ours.
@@ -38,12 +34,6 @@ process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_d
   if (!cache_dir.empty()) spec.environment.push_back("XDG_RUNTIME_DIR=" + cache_dir);
   spec.workdir = "/";
   spec.fds.push_back({socket, kCriuSocketFd});
-  if (user) {
-    spec.credentials = user;
-    spec.capabilities = process::kAllCapabilities;
-  } else if (::geteuid() == 0) {
-    SkipLauncher(spec);
-  }
   return spec;
 }
 

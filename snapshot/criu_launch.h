@@ -1,7 +1,6 @@
 // How `criu swrk` is started, which CriuSession speaks with.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "agent/process/launcher.h"
@@ -10,10 +9,12 @@ namespace modal::snapshot {
 
 // `criu`: path of the program. `cache_dir`: where it keeps what it has found out about the kernel,
 // if that is a tmpfs; empty: nowhere. `socket`: one end of a SOCK_SEQPACKET pair, which becomes
-// kCriuSocketFd (worker_protocol.h). `user`: if it is not to run as what we are; it then has all
-// capabilities that we have. Standard descriptors, and what is to be passed on beside them, are the
-// caller's.
-process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_dir, int socket,
-                             const std::optional<process::Credentials>& user = std::nullopt);
+// kCriuSocketFd (worker_protocol.h). Standard descriptors, and what is to be passed on beside them,
+// are the caller's.
+process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_dir, int socket);
+
+// For a CRIU of the bundle (packaging/criu) that runs as root, as we do: what its launcher does,
+// done without it, which is one exec less. For other users the launcher hands capabilities on.
+void SkipLauncher(process::LaunchSpec& spec);
 
 }  // namespace modal::snapshot

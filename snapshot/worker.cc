@@ -18,8 +18,10 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/image_check.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
@@ -29,7 +31,6 @@ namespace modal::snapshot {
 namespace {
 
 constexpr const char* kCarriedFiles = "files.tar";
-constexpr std::string_view kPages = "images/pages-";
 // What CRIU has found out about the kernel; without it it takes 15 to 35 ms to find out anew. It
 // looks for it in $XDG_RUNTIME_DIR, which is the job's work folder, and writes it there if that is
 // on a tmpfs.
@@ -79,14 +80,15 @@ Result<void> CopyFile(const std::string& from, const std::string& to) {
   return {};
 }
 
-// Memory that is not in the page cache is on its way while we wait for something else.
-void ReadAhead(const Store::Found& found) {
-  for (const ImageFile& file : found.manifest.files) {
-    if (!file.name.starts_with(kPages)) continue;
-    const UniqueFd fd(
-        ::open(Concat(found.path, "/", file.name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (fd) (void)::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_WILLNEED);
+// Removes what is there and has not proved itself: it was tried, or cannot be.
+Result<void> MakeWay(Store& store, const std::string& key) {
+  {
+    const Result<std::optional<Store::Found>> found = store.Find(key);
+    if (found && !*found) return {};
+    const Result<Verdict> verdict = store.ReadVerdict(key);
+    if (found && verdict && verdict->standing == Standing::kProven) return {};
   }
+  return store.Delete(key);
 }
 
 // What is known before the dump.
@@ -163,6 +165,7 @@ void Worker::Do(const Job& job) {
   if (done) return;
   StepFailed();
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
   Tell(report);
 }
@@ -192,7 +195,7 @@ void Worker::Tell(WorkerReport report) {
 
 Result<void> Worker::Restore(const Job& job) {
   KeyInquiry inquiry(job);
-  const bool guesses = inquiry.takes_time() && job.guesses && !job.only_key;
+  const bool guesses = inquiry.takes_time() && job.guesses && !job.creates;
   Enter(guesses ? BootStep::kRestoreFind : BootStep::kRestoreIdentity);
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
@@ -208,7 +211,6 @@ Result<void> Worker::Restore(const Job& job) {
   const Key* key = TellKey(inquiry);
   if (!key) return {};
   Enter(BootStep::kRestoreFind);
-  if (job.only_key) return Cold(job, "a snapshot is to be made");
   if (!store) return Cold(job, store.error().message());
   Result<std::optional<Store::Found>> found = FindOurs(job, **store, *key);
   if (!found) return std::move(found.error());
@@ -250,31 +252,44 @@ std::optional<Store::Found> Worker::FindLikely(const KeyInquiry& inquiry, Store&
   });
 }
 
-// The snapshot of this key, if it may be restored; nothing: there is none, and that has been told.
+// The snapshot of this key, if it is to be restored; nothing: it is not, and that has been told.
 Result<std::optional<Store::Found>> Worker::FindOurs(const Job& job, Store& store, const Key& key) {
-  using Nobody = std::optional<Store::Found>;
+  // What is there stays there until somebody deletes it, or it gives way to a new one.
+  const auto unused = [&](std::string_view why) -> Result<std::optional<Store::Found>> {
+    Result<void> told;
+    if (job.creates) {
+      told = Cold(job, why);
+    } else {
+      Nothing(why, true);
+    }
+    if (!told) return std::move(told.error());
+    return std::optional<Store::Found>();
+  };
   Result<std::optional<Store::Found>> found = store.Find(key.text);
-  // What is there stays there until somebody deletes it: no dump will come.
   if (!found) {
     const std::string why = found.error().message();
     (void)store.ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    Nothing(why, true);
-    return Nobody();
+    return unused(why);
   }
   if (!*found) {
     if (Result<void> cold = Cold(job, "there is no snapshot of this key yet"); !cold) {
       return std::move(cold.error());
     }
-    return Nobody();
+    return found;
   }
+  // One that is damaged is as none.
   const Result<Verdict> verdict = store.ReadVerdict(key.text);
-  if (!verdict) return found;
-  const std::vector<std::string> why =
-      WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
+  if (job.creates && verdict && verdict->standing == Standing::kProven) {
+    WorkerReport report = NewReport(WorkerReport::Kind::kProven);
+    SetBoardText(report.reason, verdict->reason);
+    Tell(report);
+    return std::optional<Store::Found>();
+  }
+  const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
+                                                 static_cast<uint64_t>(UptimeMs()));
   if (why.empty()) return found;
-  Nothing("there is a snapshot, but " + why.front(), true);
-  return Nobody();
+  return unused("there is a snapshot, but " + why.front());
 }
 
 // `found` may turn out to be another key's. Until it is known to be ours nothing outside of the
@@ -283,10 +298,10 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
                                   KeyInquiry& inquiry) {
   enum class Asked { kNotYet, kOurs, kAnother, kNobody, kAlone };
   const Manifest& manifest = found.manifest;
+  ImageCheck check(found.path, manifest.files);
   Asked asked = Asked::kNotYet;
   const auto ask = [&]() -> Result<void> {
     if (!inquiry.is_told()) Enter(BootStep::kRestoreIdentity);
-    if (inquiry.takes_time()) ReadAhead(found);
     const Key* key = TellKey(inquiry);
     asked = !key ? Asked::kNobody : key->text == manifest.key ? Asked::kOurs : Asked::kAnother;
     if (asked != Asked::kOurs) return Error("it is not the snapshot of this container");
@@ -313,6 +328,8 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     if (asked == Asked::kOurs) carry();
     if (!carried || *carried) Enter(BootStep::kRestoreImages);
   };
+  // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
+  spec.before_running = [&check] { return check.AwaitMemory(); };
   spec.before_processes = [&]() -> Result<void> {
     if (asked == Asked::kNotYet) {
       if (Result<void> ours = ask(); !ours) return ours;
@@ -324,7 +341,6 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
@@ -336,7 +352,9 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     if (Result<void> ours = ask(); !ours) return ours;
   }
   Enter(BootStep::kRestoreCriu);
-  Result<Restored> restored = criu_.Restore(spec);
+  Result<void> whole = check.AwaitOthers();
+  Result<Restored> restored =
+      whole ? criu_.Restore(spec) : Result<Restored>(std::move(whole.error()));
   if (asked == Asked::kNotYet) {
     if (restored) restored = Error("criu has restored it without asking");
     StepFailed();
@@ -347,10 +365,10 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   if (asked == Asked::kAnother) return GuessedWrong(job, store, inquiry);
   if (!restored) {
     StepFailed();
-    const std::string why = restored.error().message();
+    const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return std::move(restored.error());
+    return Error(why);
   }
   WorkerReport report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
@@ -375,18 +393,30 @@ Result<void> Worker::CarryBack(const Store::Found& found) {
   const std::string path = found.path + "/" + kCarriedFiles;
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return Error::FromErrno(path, errno);
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  if (!replaced) return std::move(replaced.error());
+  replaced_ = *std::move(replaced);
   return PutBackFiles(root_, file.get());
+}
+
+// The cold start that follows finds the root as it was. Returns why that is, and what else failed.
+std::string Worker::TakenBack(std::string why) {
+  if (!replaced_) return why;
+  const Result<void> taken = replaced_->TakeBack();
+  replaced_.reset();
+  return taken ? why : Concat(why, "; files that came with it are left: ", taken.error().message());
 }
 
 // How long it took until it served, or that it did not.
 Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
+  const bool served = told->kind == WorkerRequest::Kind::kServed;
+  const std::string why = served ? "" : TakenBack(std::string(BoardText(told->text)));
   const Milliseconds cold(manifest.times.cold_ms);
-  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&told, cold](Verdict before) {
-    return told->kind == WorkerRequest::Kind::kServed
-               ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
-               : AfterFailure(std::move(before), BoardText(told->text));
+  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&](Verdict before) {
+    return served ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
+                  : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
@@ -402,6 +432,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
 Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) return std::move(store.error());
+  if (job.kind == JobKind::kCreate) {
+    if (Result<void> made = MakeWay(**store, job.key); !made) return made;
+  }
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {
@@ -422,7 +455,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
@@ -440,16 +473,19 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   spec.when_frozen = [&]() -> Result<void> {
+    const process::FileUser user(manifest.uid, manifest.gid);
     unlinked.Open(manifest.root);
     return {};
   };
   spec.while_frozen = [&]() -> Result<void> {
-    unlinked.PutBack();
+    {
+      const process::FileUser user(manifest.uid, manifest.gid);
+      unlinked.PutBack();
+    }
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);

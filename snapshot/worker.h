@@ -13,6 +13,7 @@
 #include "agent/base/unique_fd.h"
 #include "snapshot/criu.h"
 #include "snapshot/job.h"
+#include "snapshot/replaced_files.h"
 #include "snapshot/store.h"
 #include "snapshot/worker_protocol.h"
 
@@ -48,6 +49,7 @@ class Worker {
                             KeyInquiry& inquiry);
   Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry);
   Result<void> CarryBack(const Store::Found& found);
+  std::string TakenBack(std::string why);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
@@ -60,6 +62,7 @@ class Worker {
   Criu& criu_;
   WorkerChannel& channel_;
   std::string root_;
+  std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
   BootTimeline steps_;
 };
 

@@ -81,8 +81,9 @@ TEST_CASE("a manifest comes back as it was written, every field of it") {
   // Nothing was left out: an empty one differs from it in every top-level field but the format.
   const Json empty = Json::parse(ToJson(Manifest()));
   const Json json = Json::parse(text);
-  for (const auto& [name, value] : json.items()) {
-    CAPTURE(name);
+  for (const auto& row : json.items()) {
+    const auto& [name, value] = row;
+    CAPTURE(row.key());
     CHECK((name == "format" || empty[name] != value));
   }
 }

@@ -63,8 +63,16 @@ def start(session, images, *arguments, store=None, options=(), rights=RIGHTS):
     return container
 
 
+def ask_counter(container):
+    """Nothing if nobody answers."""
+    if os.geteuid() == 0:  # much quicker than podman
+        pid = container.pid()
+        return run(["nsenter", f"--target={pid}", "--net", f"/proc/{pid}/root/counter", "ask"], may_fail=True).stdout
+    return container.execute("/counter", "ask", may_fail=True).stdout
+
+
 def expect_right_answer(container, count=None):
-    said = container.execute("/counter", "ask").stdout
+    said = ask_counter(container)
     answer = ANSWER.match(said)
     check(answer and answer[3] == "0", f"the server says: {said!r}")
     check(count is None or int(answer[1]) == count, f"it has counted to {answer[1]} instead of {count}")
@@ -409,11 +417,11 @@ def serves_or_ended(container):
         became = found()
         if became == "serves":
             # It may be that this was said before the kill.
-            answered = container.execute("/counter", "ask", may_fail=True)
-            if ANSWER.match(answered.stdout or "") is None:
+            said = ask_counter(container)
+            if ANSWER.match(said) is None:
                 check(container.exit_code() == 137, "it serves nothing, and lives")
                 return "ended"
-            check(" wrong 0\n" in answered.stdout, f"the server says: {answered.stdout}")
+            check(" wrong 0\n" in said, f"the server says: {said}")
             return "answered"
         if became == "ended":
             return became

@@ -124,12 +124,9 @@ def mapped_file(session, images):
     with start_counter(session, images, "--snapshot-key=release", store=store) as container:
         container.wait_ready()
         container.wait_for_event("snapshot.done")
-    changed = os.path.join(new_folder(session, "changed"), "counter")
-    with start_counter(session, images, "--snapshot-key=release", store=store) as container:
-        container.wait_ready()
-        check(origin_of(container) == "restore", "the same program is not restored")
-        # Out of the container's root: one more byte at the end of a program changes nothing but its size.
-        shutil.copy(f"/proc/{container.pid()}/root/counter", changed)
+        changed = os.path.join(new_folder(session, "changed"), "counter")
+        session.podman("cp", f"{container.name}:/counter", changed)
+    # One more byte at the end of a program changes nothing but its size.
     with open(changed, "ab") as file:
         file.write(b"\0")
     with start_counter(session, images, "--snapshot-key=release", store=store,

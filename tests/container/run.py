@@ -47,11 +47,13 @@ class Images:
         self.session = session
         self.binary = binary
         self.made = {}
+        self.making = threading.RLock()
 
     def _once(self, name, make):
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
+        with self.making:
+            if name not in self.made:
+                self.made[name] = make()
+            return self.made[name]
 
     def agent(self):
         return self._once("agent", lambda: self.session.agent_image(self.binary))

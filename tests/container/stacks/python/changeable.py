@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 ANSWER = 1
@@ -56,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         print(f"asked for {self.path}", flush=True)
 
 
+time.sleep(0.5)  # as one that has much to read: a restore is worth it
 server = HTTPServer(("0.0.0.0", 8000), Handler)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 server.serve_forever()

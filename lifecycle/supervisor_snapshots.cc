@@ -47,7 +47,9 @@ void Supervisor::EnterRestoring() {
   attached_ = options_.command.empty() && HooksOf("enter", options_.on_enter).empty();
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
+  if (attached_ && IsCreating()) return EndOfCreate("there is no COMMAND to start, and no hook");
   if (attached_) return Fire(Trigger::kRestoreFailed);
+  EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
@@ -56,7 +58,13 @@ void Supervisor::EnterRestoring() {
 
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
+  TakeSteps();
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
+  if (!restored && parts_.snapshots->HasProven()) {
+    is_created_ = true;
+    StopBecause("modal-agent", restored.error().message() + "; nothing is to be made", 0);
+    return Fire(Trigger::kTerminate);
+  }
   if (!restored && tree_is_to_end_) {
     return EndOfCreate("its restore failed: " + restored.error().message());
   }
@@ -67,6 +75,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
+  cold_ = restored->cold;
   anything_ran_ = true;
   attached_ = false;
   workload_ =
@@ -87,12 +96,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 // The tree ran, but nobody was served: no reason not to serve now.
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
-  if (tree_is_to_end_) {
-    parts_.snapshots->RestoreFailed(why, nullptr);
-    return EndOfCreate("what was restored did not serve: " + why);
-  }
-  NoteSnapshot("cold start: the restored server did not serve: " + why);
-  SetBoardText(status_.origin, kCold);
+  status_.timeline.Fail();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   if (late_hooks_) late_hooks_->Cancel();
@@ -100,6 +104,13 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   startup_probe_.reset();
   startup_timeout_.reset();
   ++port_waits_;
+  if (tree_is_to_end_) {
+    awaits_judgement_ = true;
+    return parts_.snapshots->RestoreFailed(
+        why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
+  }
+  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  SetBoardText(status_.origin, kCold);
   useless_ = why;
   StartCold(Trigger::kRestoreFailed);
 }
@@ -123,7 +134,11 @@ void Supervisor::TakeBackFiles(Trigger then) {
   const Clock::TimePoint limit = parts_.clock.Now() + kPortPatience;
   const std::string why = std::exchange(useless_, "");
   if (why.empty()) return AwaitFreePort(then, limit);
-  parts_.snapshots->RestoreFailed(why, [this, then, limit] { AwaitFreePort(then, limit); });
+  parts_.snapshots->RestoreFailed(
+      why, [this, then, limit](const Result<Snapshots::Judgement>& judged) {
+        if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
+        AwaitFreePort(then, limit);
+      });
 }
 
 // Sockets outlive by a moment whoever held them: on their way from CRIU to the processes that it
@@ -143,12 +158,15 @@ void Supervisor::OnReady() {
   startup_timeout_.reset();
   startup_probe_.reset();
   const bool dumps = parts_.snapshots && parts_.keeper && parts_.keeper->root() != 0 &&
-                     status_.restarts == 0 && !dump_broke_ && parts_.snapshots->WantsDump();
+                     !IsRestored() && status_.restarts == 0 && !dump_broke_ &&
+                     parts_.snapshots->WantsDump();
   if (dumps) return Fire(Trigger::kDumpDue);
   RunLateHooks();
 }
 
 void Supervisor::EnterCheckpointing() {
+  EnterStep(BootStep::kDump);
+  quiesce_began_ = parts_.clock.Now();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   WarmUp(options_.snapshots.warmup);
@@ -158,6 +176,9 @@ void Supervisor::EnterCheckpointing() {
 void Supervisor::WarmUp(uint32_t left) {
   if (status_.phase != Phase::kCheckpointing) return;
   if (left == 0 || !parts_.gateway) {
+    const bool has_warmed_up = options_.snapshots.warmup > 0 && parts_.gateway;
+    if (has_warmed_up) AddStep(BootStep::kDumpWarmup, quiesce_began_);
+    quiesce_began_ = parts_.clock.Now();
     return parts_.keeper->Leave([this](const Result<void>& result) { OnKeeperLeft(result); });
   }
   const std::string path = options_.health_path.empty() ? "/" : options_.health_path;
@@ -183,6 +204,7 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
   tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
+    AddStep(BootStep::kDumpQuiesce, quiesce_began_);
     dump_began_ = parts_.clock.Now();
     tree_is_to_end_ = IsCreating();
     criu_dumps_ = true;
@@ -208,11 +230,13 @@ void Supervisor::OnDumped(const Result<void>& dumped) {
 
 void Supervisor::DumpEnded(const std::string& problem) {
   criu_dumps_ = false;
+  TakeSteps();
   if (dump_began_) {
     status_.dump_ms =
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (problem.empty()) return;
+  status_.timeline.Fail();
   parts_.log.Warn("snapshot.failed", {{"message", problem}});
   NoteSnapshot("no snapshot: " + problem);
 }
@@ -230,6 +254,7 @@ void Supervisor::OnDumpBroken(const Error& error) {
 }
 
 void Supervisor::OnPublished(const Result<void>& published) {
+  TakeSteps();
   if (!published) {
     parts_.log.Warn("snapshot.failed", {{"message", published.error().message()}});
     NoteSnapshot("no snapshot: " + published.error().message());
@@ -253,30 +278,42 @@ void Supervisor::NoteServed() {
       tree_is_to_end_
           ? std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - restore_began_)
           : Milliseconds(SinceStart());
-  parts_.snapshots->RestoreServed(ready);
-  if (!IsCreating()) return;
-  const bool is_worth_it =
-      static_cast<double>(ready.count()) < snapshot::kWorth * static_cast<double>(cold_.count());
-  EndOfCreate(is_worth_it ? ""
-                          : Concat("its restore takes ", ready.count(), " ms, a cold start ",
-                                   cold_.count(), " ms: not worth it"));
+  if (!IsCreating()) return parts_.snapshots->RestoreServed(ready, nullptr);
+  awaits_judgement_ = true;
+  parts_.snapshots->RestoreServed(
+      ready, [this, ready](const Result<Snapshots::Judgement>& judged) { OnTried(ready, judged); });
 }
 
-// --snapshot create: the end of the container, 0 if there is a snapshot that is worth restoring.
-void Supervisor::EndOfCreate(const std::string& problem) {
-  if (problem.empty()) {
-    StopBecause("modal-agent",
-                Concat("the snapshot ", parts_.snapshots->key(), " is made and tried"), 0);
-  } else {
-    parts_.log.Error("snapshot.create_failed", {{"message", problem}});
-    StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
+// --snapshot create: what the trial has shown stands in the folder, where others find it.
+void Supervisor::OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged) {
+  awaits_judgement_ = false;
+  if (!judged) {
+    return EndOfCreate("what its trial has shown cannot be noted: " + judged.error().message());
   }
+  if (judged->standing != snapshot::StandingName(snapshot::Standing::kProven)) {
+    return EndOfCreate(Concat("its restore takes ", ready.count(), " ms, a cold start ",
+                              cold_.count(), " ms: not worth it"));
+  }
+  is_created_ = true;
+  StopBecause("modal-agent",
+              Concat("the snapshot ", parts_.snapshots->key(), " is made and tried: restored in ",
+                     ready.count(), " ms, a cold start takes ", cold_.count(), " ms"),
+              0);
+  Fire(Trigger::kTerminate);
+}
+
+// --snapshot create: the container ends without a snapshot that is worth restoring.
+void Supervisor::EndOfCreate(const std::string& problem) {
+  awaits_judgement_ = false;
+  parts_.log.Error("snapshot.create_failed", {{"message", problem}});
+  StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
   Fire(Trigger::kTerminate);
 }
 
 void Supervisor::RunLateHooks() {
   std::vector<Hook> hooks = HooksOf("restore", options_.on_restore);
   if (hooks.empty()) return Fire(Trigger::kPortOpen);
+  EnterStep(BootStep::kLateHooks);
   late_hooks_ = std::make_unique<HookRunner>(
       parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
       HookRunner::Options{options_.hook_timeout, true, BaseSpec()},

@@ -24,7 +24,8 @@ class CriuSession : public Criu {
  private:
   using Step = std::function<Result<void>(const CriuAnswer&)>;
 
-  Result<CriuAnswer> Call(CriuCall call, const CriuOptions& options, const Step& on_step);
+  Result<CriuAnswer> Call(CriuCall call, const CriuOptions& options, const Step& on_step,
+                          const OnCriuMoment& on_moment);
   Result<void> Send(const std::string& packet);
   Result<CriuAnswer> Receive();
 

@@ -7,13 +7,16 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
 #include "snapshot/image_check.h"
@@ -36,6 +39,12 @@ int64_t UptimeMs() {
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+// As the supervisor's clock.
+int64_t SteadyUs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Microseconds>(now).count();
 }
 
 int64_t UnixMs() {
@@ -69,6 +78,17 @@ Result<void> CopyFile(const std::string& from, const std::string& to) {
   return {};
 }
 
+// Removes what is there and has not proved itself: it was tried, or cannot be.
+Result<void> MakeWay(Store& store, const std::string& key) {
+  {
+    const Result<std::optional<Store::Found>> found = store.Find(key);
+    if (found && !*found) return {};
+    const Result<Verdict> verdict = store.ReadVerdict(key);
+    if (found && verdict && verdict->standing == Standing::kProven) return {};
+  }
+  return store.Delete(key);
+}
+
 // What is known before the dump.
 Manifest NewManifest(const Job& job) {
   Manifest manifest;
@@ -98,16 +118,30 @@ void Worker::Do(const Job& job) {
   const bool restores = job.kind == JobKind::kRestore;
   const Result<void> done = restores ? Restore(job) : Dump(job);
   if (done) return;
+  StepFailed();
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
   report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
-  channel_.Report(report);
+  Tell(report);
 }
 
 void Worker::Nothing(std::string_view reason, bool has_snapshot) {
   WorkerReport report = NewReport(WorkerReport::Kind::kNothing);
   report.value = has_snapshot ? 1 : 0;
   SetBoardText(report.reason, reason);
+  Tell(report);
+}
+
+void Worker::Enter(BootStep step) { steps_.Enter(step, SteadyUs()); }
+
+void Worker::StepFailed() {
+  steps_.Fail();
+  steps_.End(SteadyUs());
+}
+
+void Worker::Tell(WorkerReport report) {
+  steps_.End(SteadyUs());
+  report.steps = std::exchange(steps_, BootTimeline());
   channel_.Report(report);
 }
 
@@ -115,11 +149,13 @@ void Worker::Nothing(std::string_view reason, bool has_snapshot) {
 // ------------------------------------------------------------------------------------------
 
 Result<void> Worker::Restore(const Job& job) {
+  Enter(BootStep::kRestoreIdentity);
   Result<ImageIdentity> image = IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
   WorkerReport report = NewReport(WorkerReport::Kind::kKey);
   if (!image) {
+    StepFailed();
     SetBoardText(report.reason, image.error().message());
-    channel_.Report(report);
+    Tell(report);
     return {};
   }
   KeyInputs inputs = job.inputs;
@@ -127,10 +163,12 @@ Result<void> Worker::Restore(const Job& job) {
   const Key key = MakeKey(inputs);
   SetBoardText(report.text, key.text);
   SetBoardText(report.reason, image->text);
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kRestoreFind);
   const auto cold = [&job, this](std::string_view why) -> Result<void> {
     if (job.raise_pids) {
+      Enter(BootStep::kRestorePids);
       if (Result<void> raised = RaisePids(); !raised) return raised;
     }
     Nothing(why, false);
@@ -141,7 +179,6 @@ Result<void> Worker::Restore(const Job& job) {
     Nothing(why, true);
     return {};
   };
-  if (job.only_key) return cold("a snapshot is to be made");
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
@@ -151,14 +188,23 @@ Result<void> Worker::Restore(const Job& job) {
     const std::string why = found.error().message();
     (void)(*store)->ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return unused(why);
+    return job.creates ? cold(why) : unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
   // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
+  if (job.creates && verdict && verdict->standing == Standing::kProven) {
+    report = NewReport(WorkerReport::Kind::kProven);
+    SetBoardText(report.reason, verdict->reason);
+    Tell(report);
+    return {};
+  }
   const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
                                                  static_cast<uint64_t>(UptimeMs()));
-  if (!why.empty()) return unused("there is a snapshot, but " + why.front());
+  if (!why.empty()) {
+    const std::string but = "there is a snapshot, but " + why.front();
+    return job.creates ? cold(but) : unused(but);
+  }
   return RestoreFound(job, **store, **found);
 }
 
@@ -167,17 +213,22 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   WorkerReport report = NewReport(WorkerReport::Kind::kFound);
   report.value = static_cast<int64_t>(manifest.TotalBytes());
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
   ImageCheck check(found.path, manifest.files);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
+  Enter(BootStep::kRestoreFiles);
   RestoreSpec spec;
   // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
   spec.before_running = [&check] { return check.AwaitMemory(); };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
+    if (moment == CriuMoment::kImagesRead) Enter(BootStep::kRestoreMemory);
+    if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+  };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
@@ -186,9 +237,11 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
   Result<void> ready = check.AwaitOthers();
   if (ready) ready = CarryBack(found);
+  if (ready) Enter(BootStep::kRestoreCriu);
   Result<Restored> restored =
       ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
+    StepFailed();
     const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
@@ -199,7 +252,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.other = manifest.workload;
   report.value = static_cast<int64_t>(restored->times.pages) * 4096;
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
   return AwaitVerdict(store, manifest);
 }
 
@@ -241,7 +294,7 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
   SetBoardText(report.text, StandingName(verdict->standing));
   SetBoardText(report.reason, verdict->reason);
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 
@@ -251,6 +304,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
 Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) return std::move(store.error());
+  if (job.kind == JobKind::kCreate) {
+    if (Result<void> made = MakeWay(**store, job.key); !made) return made;
+  }
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {
@@ -271,14 +327,14 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
                         " pipes lead out of the process tree (of hooks whose servers go on), more "
                         "than can be put in their place again"));
   }
-  channel_.Report(NewReport(WorkerReport::Kind::kFound));
+  Tell(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
@@ -290,16 +346,19 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   spec.when_frozen = [&]() -> Result<void> {
+    const process::FileUser user(manifest.uid, manifest.gid);
     unlinked.Open(manifest.root);
     return {};
   };
   spec.while_frozen = [&]() -> Result<void> {
-    unlinked.PutBack();
+    {
+      const process::FileUser user(manifest.uid, manifest.gid);
+      unlinked.PutBack();
+    }
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);
@@ -313,6 +372,10 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
     manifest.carried_bytes = now->bytes;
     return CarryFiles(scan, *now, file.get(), kMaxCarried);
   };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kFrozen) Enter(BootStep::kDumpFrozen);
+  };
+  Enter(BootStep::kDumpCriu);
   const int64_t asked = UptimeMs();
   const Result<CriuTimes> times = criu_.Dump(spec);
   if (!times) return times.error();
@@ -320,15 +383,16 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   manifest.times.frozen_ms = times->frozen.count();
   WorkerReport report = NewReport(WorkerReport::Kind::kResumed);
   report.value = manifest.times.frozen_ms;
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kDumpWritten);
   (void)CopyFile(job.work_dir + "/" + kKernelCache, staging->path() + "/" + kKernelCache);
   if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
     return published;
   }
   report = NewReport(WorkerReport::Kind::kDone);
   report.value = static_cast<int64_t>(times->pages) * 4096;
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "snapshot/criu.h"
@@ -43,11 +44,16 @@ class Worker {
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
   void Nothing(std::string_view reason, bool has_snapshot);
+  void Enter(BootStep step);
+  void StepFailed();
+  // With the steps done since the last one; the one that is under way ends.
+  void Tell(WorkerReport report);
 
   Criu& criu_;
   WorkerChannel& channel_;
   std::string root_;
   std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
+  BootTimeline steps_;
 };
 
 // The personality: argv is kWorkerArgv0 alone, descriptors as in worker_protocol.h.

@@ -22,7 +22,7 @@
 
 #include "report.h"
 
-enum { kDump = 1, kRestore = 2, kNotify = 6 };
+enum { kDump = 1, kRestore = 2, kNotify = 6, kVersion = 10 };
 
 static char packet[65536];
 
@@ -106,12 +106,14 @@ static void dump(int fd, const char* how, const char* options, size_t size) {
   char path[512];
   snprintf(path, sizeof path, "%.*s/pages-1.img", length > 0 ? (int)length : 0, folder);
   int image = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  bool written = image >= 0 && write(image, "memory", 6) == 6;
+  bool frozen = ask(fd, "query-ext-files");
+  bool written = frozen && image >= 0 && write(image, "memory", 6) == 6;
   close(image);
   answer(fd, kDump, written && ask(fd, "post-dump"), 0);
 }
 
 static void restore(int fd, const char* how) {
+  if (!ask(fd, "pre-restore")) _exit(1);
   pid_t pid = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
   if (pid == 0) {
     setsid();
@@ -125,6 +127,7 @@ static void restore(int fd, const char* how) {
     execve(arguments[0], arguments, environment);
     _exit(127);
   }
+  if (!ask(fd, "post-restore")) _exit(1);
   answer(fd, kRestore, pid > 0, pid);
 }
 
@@ -140,6 +143,10 @@ int main(int argc, char** argv) {
 
   int fd = atoi(argv[argc - 1]);
   ssize_t got = recv(fd, packet, sizeof packet, 0);
+  if (got > 0 && field(packet, (size_t)got, 1, NULL) == kVersion) {
+    answer(fd, kVersion, true, 0);
+    got = recv(fd, packet, sizeof packet, 0);
+  }
   if (got <= 0) return 1;
   const char* options = NULL;
   int64_t call = field(packet, (size_t)got, 1, NULL);

@@ -15,15 +15,17 @@ namespace modal::test {
 class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
-  bool takes_back = true;  // at once
+  bool has_proven = false;
+  bool takes_back = true;  // at once, when a restore failed
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
   std::vector<std::string> calls;
   std::optional<Tree> tree;  // of the last dump
   std::string own_key;
+  std::vector<BootSpan> steps;  // for TakeSteps()
   OnRestored on_restored;
+  OnJudged on_judged;
   DumpEvents dump;
-  std::function<void()> on_taken_back;
 
   bool Has(const std::string& call) const {
     return std::find(calls.begin(), calls.end(), call) != calls.end();
@@ -32,6 +34,9 @@ class FakeSnapshots : public lifecycle::Snapshots {
     if (const auto on_restored_now = std::exchange(on_restored, nullptr)) {
       on_restored_now(std::move(restored));
     }
+  }
+  void Judge(const Result<Judgement>& judged) {
+    if (const auto on_judged_now = std::exchange(on_judged, nullptr)) on_judged_now(judged);
   }
   void Ready() const { dump.on_ready(); }
   void Resumed(const Result<void>& resumed) {
@@ -43,9 +48,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
     const DumpEvents events = std::exchange(dump, {});
     events.on_broken(Error(why));
   }
-  void TakenBack() {
-    if (const auto then = std::exchange(on_taken_back, nullptr)) then();
-  }
+  void TakenBack() { Judge(Judgement{"failed", ""}); }
   void Published(const Result<void>& published) {
     const DumpEvents events = std::exchange(dump, {});
     if (events.on_published) events.on_published(published);
@@ -55,14 +58,16 @@ class FakeSnapshots : public lifecycle::Snapshots {
     calls.emplace_back("restore");
     on_restored = std::move(answer);
   }
-  void RestoreServed(Milliseconds ready) override {
+  void RestoreServed(Milliseconds ready, OnJudged answer) override {
+    on_judged = std::move(answer);
     calls.push_back("served " + std::to_string(ready.count()));
   }
-  void RestoreFailed(const std::string& why, std::function<void()> then) override {
+  void RestoreFailed(const std::string& why, OnJudged answer) override {
+    on_judged = std::move(answer);
     calls.push_back("useless: " + why);
-    on_taken_back = std::move(then);
     if (takes_back) TakenBack();
   }
+  bool HasProven() const override { return has_proven; }
   bool WantsDump() const override { return wants_dump; }
   void Dump(const Tree& what, DumpEvents events) override {
     calls.emplace_back("dump");
@@ -71,10 +76,11 @@ class FakeSnapshots : public lifecycle::Snapshots {
   }
   void Proceed() override { calls.emplace_back("proceed"); }
   const std::string& key() const override { return own_key; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps, {}); }
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;
-    on_taken_back = nullptr;
+    on_judged = nullptr;
     dump = {};
   }
 };

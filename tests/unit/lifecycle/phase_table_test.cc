@@ -68,13 +68,13 @@ TEST_CASE("Stopped is reached only when nothing is left") {
   }
 }
 
-TEST_CASE(
-    "only a restart, a restored tree that did not serve, a trial and a broken dump lead back") {
+TEST_CASE("only what is started again or tried leads back") {
   const std::set<Trigger> back{Trigger::kRestart, Trigger::kTrialDue, Trigger::kStartAgain,
                                Trigger::kLaunchAgain};
   for (const Transition& transition : kTransitions) {
     CAPTURE(TriggerName(transition.trigger));
     const bool forward = RankOf(transition.to) > RankOf(transition.from);
+    // Of a restored tree that did not serve.
     const bool gives_up =
         transition.trigger == Trigger::kRestoreFailed && transition.from != Phase::kRestoring;
     CHECK(forward == (!back.contains(transition.trigger) && !gives_up));

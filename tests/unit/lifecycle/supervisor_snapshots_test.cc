@@ -3,7 +3,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
+#include "agent/base/strings.h"
 #include "tests/unit/agent/temp_folder.h"
 #include "tests/unit/lifecycle/supervisor_world.h"
 
@@ -25,6 +27,23 @@ struct Kept : World {
   Kept() { has_snapshots = true; }
 
   std::string origin() const { return std::string(BoardText(published.origin)); }
+  // "port 20+5"; "serving 25+?" while it is under way.
+  Words timeline() const {
+    Words shown;
+    for (const BootSpan& span : published.timeline.spans()) {
+      const std::string took = span.end_us < 0 ? "?" : std::to_string(span.end_us - span.begin_us);
+      shown.push_back(Concat(BootStepName(span.step), " ", span.begin_us, "+", took));
+    }
+    return shown;
+  }
+  // "port", "port failed"
+  Words steps() const {
+    Words names;
+    for (const BootSpan& span : published.timeline.spans()) {
+      names.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+    return names;
+  }
   std::string note() const { return std::string(BoardText(published.snapshot_note)); }
 
   // The worker has found nothing; what follows begins on the next turns.
@@ -114,6 +133,73 @@ TEST_CASE_FIXTURE(Kept, "a restored tree whose port is open serves, and its wort
   CHECK(keeper.hooks.empty());
   CHECK(keeper.workloads.empty());
   CHECK(keeper.leaves == 0);  // and it is not dumped again
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a restore holds what the worker says, on our own clock") {
+  Start();
+  const int64_t zero =
+      std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  clock.Advance(40ms);
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  snapshots.steps = {{BootStep::kRestoreMemory, 0, zero + 10'000, zero + 35'000},
+                     {BootStep::kRestoreResume, 0, -kNever, kNever}};
+  tree.Add(kRoot);
+  snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
+  clock.Advance(5ms);
+  table.listeners.push_back(test::ListenerOn("0.0.0.0", 8000, 7));
+  clock.Advance(20ms);
+  REQUIRE(phase() == Phase::kServing);
+  const std::string serving = std::to_string(published.timeline.spans().back().begin_us);
+  CHECK(timeline() == Words{"restore 0+40000", "restore.resume 0+40000",
+                            "restore.memory 10000+25000",
+                            "port 40000+" + std::to_string(std::stoll(serving) - 40'000),
+                            "serving " + serving + "+?"});
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a cold start names its steps, and those of the dump") {
+  options.on_enter = {"migrate"};
+  options.on_restore = {"reseed"};
+  snapshots.wants_dump = true;
+  StartCold();
+  clock.Advance(300ms);
+  ExitLast(ExitStatus::Code(0));
+  clock.Advance(20ms);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  clock.Advance(30ms);
+  snapshots.Resumed({});
+  clock.Advance(1ms);
+  ExitLast(ExitStatus::Code(0));
+  REQUIRE(phase() == Phase::kServing);
+  CHECK(steps() ==
+        Words{"restore", "hooks", "exec", "port", "dump", "dump.quiesce", "late_hooks", "serving"});
+}
+
+TEST_CASE_FIXTURE(Kept, "what has come to nothing is marked in the timeline") {
+  SUBCASE("a restore") {
+    Start();
+    snapshots.steps = {{BootStep::kRestoreImages, 1, 0, 0}};
+    snapshots.Answer(Error("criu restore: no"));
+    Turns();
+    CHECK(steps()[0] == "restore failed");
+  }
+  SUBCASE("a restored tree that serves nobody") {
+    StartRestored();
+    KillsWork();
+    clock.Advance(10s);
+    Turns();
+    CHECK(steps() == Words{"restore", "port failed", "exec", "port"});
+  }
+  SUBCASE("a dump") {
+    ReachTheDump();
+    keeper.Left();
+    snapshots.Ready();
+    snapshots.Resumed(Error("criu dump: no"));
+    CHECK(phase() == Phase::kServing);
+    CHECK(steps() == Words{"restore", "exec", "port", "dump failed", "dump.quiesce", "serving"});
+  }
 }
 
 TEST_CASE_FIXTURE(Kept, "startup hooks do not run again for a restored tree") {
@@ -787,8 +873,22 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored,
   REQUIRE(verdict != snapshots.calls.end());
   CHECK(std::stoi(verdict->substr(7)) >= 30);
   CHECK(std::stoi(verdict->substr(7)) <= 50);
-  EndRestored(ExitStatus::Signal(SIGTERM));
+  // It goes on until what it is worth stands in the folder, whoever ends meanwhile.
+  CHECK(phase() == Phase::kServing);
+  SUBCASE("then it stops") {
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    CHECK(phase() != Phase::kServing);
+    EndRestored(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("the server has ended by itself") {
+    EndRestored(ExitStatus::Code(3));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    Turns();
+    clock.Advance(20ms);
+  }
   CHECK(exit_code == 0);
+  CHECK(Holds(stop_reason(), "a cold start takes 320 ms"));
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
@@ -797,12 +897,86 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
   tree.Add(kRoot);
   snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
   Listen();
+  SUBCASE("and says so") {
+    snapshots.Judge(Snapshots::Judgement{"not-worth-it", "restored in 300 ms"});
+    CHECK(Holds(stop_reason(), "not worth it"));
+  }
+  SUBCASE("and so does one whose worth cannot be noted") {
+    snapshots.Judge(Error("no space left"));
+    CHECK(Holds(stop_reason(), "cannot be noted: no space left"));
+  }
   EndRestored(ExitStatus::Signal(SIGTERM));
   CHECK(exit_code == kExitSnapshotFailed);
-  CHECK(Holds(stop_reason(), "not worth it"));
+}
+
+TEST_CASE_FIXTURE(Creating,
+                  "where there is a proven snapshot nothing is started, and it ends with 0") {
+  Start();
+  snapshots.has_proven = true;
+  snapshots.Answer(Error("there is a proven snapshot: restored in 24 ms"));
+  Turns();
+  CHECK(exit_code == 0);
+  CHECK(launcher.started.empty());
+  CHECK(Holds(stop_reason(), "there is a proven snapshot: restored in 24 ms"));
+}
+
+TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restored as its trial") {
+  StartRestored();
+  SUBCASE("it serves") {
+    Listen();
+    CHECK(phase() == Phase::kServing);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 24 ms"});
+    EndRestored(ExitStatus::Signal(SIGTERM));
+    CHECK(exit_code == 0);
+  }
+  SUBCASE("it does not, and another one is made instead") {
+    snapshots.wants_dump = true;
+    KillsWork();
+    EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    CHECK(last().spec.argv == Words{"./server"});
+    Listen();
+    CHECK(phase() == Phase::kCheckpointing);
+  }
+}
+
+TEST_CASE_FIXTURE(Creating, "a server that does not come to be ready is no snapshot: 122") {
+  SUBCASE("it ends") {
+    options.restart = Restart::kOnFailure;
+    StartCold();
+    ExitLast(ExitStatus::Code(3));
+  }
+  SUBCASE("it ends with 0") {
+    StartCold();
+    ExitLast(ExitStatus::Code(0));
+  }
+  SUBCASE("it does not listen") {
+    StartCold();
+    clock.Advance(5s);
+    ExitLast(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("a hook fails") {
+    options.on_enter = {"prepare"};
+    StartCold();
+    ExitLast(ExitStatus::Code(1));
+  }
+  SUBCASE("there is nothing to start") {
+    options.command.clear();
+    Start();
+  }
+  SUBCASE("it is asked to stop") {
+    StartCold();
+    Signal(SIGTERM);
+    ExitLast(ExitStatus::Code(0));
+  }
+  Turns();
+  clock.Advance(20ms);
+  CHECK(exit_code == kExitSnapshotFailed);
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends with 122") {
+  snapshots.takes_back = false;
   SUBCASE("no dump") {
     DumpIt();
     snapshots.Resumed(Error("Connected TCP socket"));
@@ -831,8 +1005,10 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     clock.Advance(5s);
+    CHECK(Holds(snapshots.calls.back(), "useless"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    snapshots.Judge(Snapshots::Judgement{"unproven", "not ready"});
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
-    CHECK(Holds(snapshots.calls[snapshots.calls.size() - 2], "useless"));
     EndRestored(ExitStatus::Signal(SIGTERM));
   }
   SUBCASE("restored, and dead") {
@@ -840,6 +1016,8 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Error("the worker has ended"));
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
   }
   Turns();

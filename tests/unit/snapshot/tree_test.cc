@@ -36,7 +36,7 @@ TEST_CASE("every process of a tree is described, its root first") {
   telling.Reset();
   pid_t root = 0;
   REQUIRE(::read(told.get(), &root, sizeof root) == sizeof root);
-  const Result<TreeFacts> facts = LookAtTree(root, ::getpid());
+  const Result<TreeFacts> facts = LookAtTree(root, ::getpid(), ::geteuid(), ::getegid());
   REQUIRE(facts);
   REQUIRE(facts->processes.size() == 2);
   const DumpedProcess& first = facts->processes[0];
@@ -86,7 +86,7 @@ TEST_CASE("pipes that lead out of the tree are told, each by what it is to the h
     for (const process::ProcessInfo& one : *all) {
       if (one.parent == ::getpid() && one.state != 'Z') root = one.pid;
     }
-    const Result<TreeFacts> facts = LookAtTree(root, ::getpid());
+    const Result<TreeFacts> facts = LookAtTree(root, ::getpid(), ::geteuid(), ::getegid());
     if (!facts) return facts.error().message();
     std::string wrong;
     for (const DumpedDescriptor& one : facts->descriptors) {
@@ -121,13 +121,13 @@ TEST_CASE("the paths at which a tree has unix sockets are told, and nobody else'
   const UniqueFd ours = bound("app one.sock");
   UniqueFd gone = bound("gone.sock");
   gone.Reset();
-  const Result<TreeFacts> facts = LookAtTree(::getpid(), ::getppid());
+  const Result<TreeFacts> facts = LookAtTree(::getpid(), ::getppid(), ::getuid(), ::getgid());
   REQUIRE(facts);
   CHECK(facts->sockets == std::vector<std::string>{temp.path() + "/app one.sock"});
 }
 
 TEST_CASE("a tree that is gone is an error") {
-  CHECK_FALSE(LookAtTree(0x7ffffff0, ::getpid()).ok());
+  CHECK_FALSE(LookAtTree(0x7ffffff0, ::getpid(), ::geteuid(), ::getegid()).ok());
 }
 
 }  // namespace

@@ -42,6 +42,7 @@ class FakeCriu : public Criu {
     if (Result<void> put = Put(spec.images_dir + "/pages-1.img", "memory"); !put) {
       return std::move(put.error());
     }
+    spec.on_moment(CriuMoment::kFrozen);
     if (failure) return *failure;
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
@@ -50,7 +51,11 @@ class FakeCriu : public Criu {
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
     if (on_restore) on_restore();
-    if (failure) return *failure;
+    for (const CriuMoment moment :
+         {CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace}) {
+      if (failure && moment == CriuMoment::kInPlace) return *failure;
+      spec.on_moment(moment);
+    }
     if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
   }
@@ -95,7 +100,6 @@ struct Workshop : StoreFixture {
     root.Folder("srv");
     job.folder = folder;
     job.work_dir = work_dir;
-    job.work_dir_fd = 17;
     job.explicit_key = "v1";
     job.inputs.command = {"./server"};
     job.inputs.environment = {"COLOUR=blue", "HOSTNAME=abc"};
@@ -145,6 +149,23 @@ struct Workshop : StoreFixture {
   FakeCriu criu;
   FakeChannel channel;
 };
+
+// What was told of, in order: "restore.memory", "restore.memory failed"; each step ends where the
+// next one begins or before.
+std::vector<std::string> Steps(const FakeChannel& channel) {
+  std::vector<std::string> steps;
+  int64_t last_us = 0;
+  for (const WorkerReport& report : channel.reports) {
+    for (const BootSpan& span : report.steps.spans()) {
+      CHECK(span.begin_us >= last_us);
+      CHECK(span.end_us >= span.begin_us);
+      last_us = span.end_us;
+      steps.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+  }
+  return steps;
+}
+using Words = std::vector<std::string>;
 
 // Restores ----------------------------------------------------------------------------------------
 
@@ -196,13 +217,38 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   REQUIRE(criu.restored);
   CHECK(criu.restored->images_dir == folder + "/" + KeyOfThis() + "/images");
   CHECK(criu.restored->work_dir == work_dir);
-  CHECK(criu.restored->work_dir_fd == 17);
   REQUIRE(criu.restored->descriptors.size() == 2);
   CHECK(criu.restored->descriptors[0].id == "pipe:[11]");
   CHECK(criu.restored->descriptors[0].fd == kCriuFirstDescriptorFd);
   CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
   CHECK(verdict().restores == 1);
   CHECK(verdict().last_restore_ms == 120);
+  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files", "restore.criu",
+                                "restore.images", "restore.memory", "restore.resume"});
+}
+
+TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which it fails") {
+  SUBCASE("a cold start that is to be dumped") {
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find"});
+  }
+  SUBCASE("a restore that fails") {
+    Publish();
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files",
+                                  "restore.criu", "restore.images", "restore.memory failed"});
+  }
+  SUBCASE("a dump") {
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen", "dump.written"});
+  }
+  SUBCASE("a dump that fails") {
+    criu.failure = Error("criu dump: it may not");
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen failed"});
+  }
 }
 
 TEST_CASE_FIXTURE(Workshop, "a restore that gains too little is not done again, nor dumped anew") {
@@ -348,7 +394,6 @@ TEST_CASE_FIXTURE(Workshop,
   REQUIRE(criu.dumped);
   CHECK(criu.dumped->root == ::getpid());
   CHECK(criu.dumped->leave_running);
-  CHECK(criu.dumped->work_dir_fd == 17);
   Result<std::optional<Store::Found>> found = store->Find(job.key);
   REQUIRE((found && *found));
   const Manifest& manifest = (*found)->manifest;
@@ -517,6 +562,60 @@ TEST_CASE_FIXTURE(Workshop, "a dump that ends the tree is told so to CRIU") {
   Run(JobKind::kCreate);
   REQUIRE(criu.dumped);
   CHECK_FALSE(criu.dumped->leave_running);
+}
+
+TEST_CASE_FIXTURE(Workshop, "to create one, what has proved itself is left alone") {
+  Publish();
+  job.creates = true;
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 100);
+  Run(JobKind::kRestore);  // of which nothing is known yet: its trial
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(channel.last_text() == "proven");
+  criu.restored.reset();
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kProven});
+  CHECK(channel.last_reason() == "restored in 100 ms, a cold start took 800 ms");
+  CHECK_FALSE(criu.restored);
+  job.key = KeyOfThis();
+  Run(JobKind::kCreate);
+  CHECK(channel.kinds() == Kinds{Kind::kNothing});
+  CHECK(verdict().standing == Standing::kProven);
+}
+
+TEST_CASE_FIXTURE(Workshop, "to create one, any other gives way to it") {
+  Publish();
+  job.creates = true;
+  SUBCASE("one that gained too little") {
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    channel.Tell(WorkerRequest::Kind::kServed, 790);
+    Run(JobKind::kRestore);
+    CHECK(channel.last_text() == "not-worth-it");
+  }
+  SUBCASE("one that is quarantined") {
+    const auto fails = [](Verdict before) { return AfterFailure(std::move(before), "no"); };
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), fails).ok());
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), fails).ok());
+  }
+  SUBCASE("one that is damaged, even if it had proved itself") {
+    const auto serves = [](Verdict before) {
+      return AfterRestore(std::move(before), Milliseconds(10), Milliseconds(800));
+    };
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), serves).ok());
+    std::filesystem::resize_file(PathOf("images/pages-1.img", KeyOfThis()), 4096);
+  }
+  channel.requests.clear();
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(channel.reports.back().value == 0);
+  CHECK(std::filesystem::exists(folder + "/" + KeyOfThis()));  // until there is another
+  job.key = KeyOfThis();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kCreate);
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(verdict().standing == Standing::kUnproven);
+  CHECK(verdict().failures == 0);
+  CHECK(Problem(store->Verify(job.key)) == "");
 }
 
 TEST_CASE_FIXTURE(Workshop, "a dump that cannot be published says so after the tree runs again") {

@@ -1,5 +1,19 @@
 """Trials of what a snapshot must not bring back, and of what it must: new code and new configuration instead of
 yesterday's memory; files that the start has made; and whatever else differs in the next container.
+
+What can go wrong with a snapshot, and where else it is tried:
+
+    a file is cut off, changed or missing   damage.py; unit/snapshot: image_check, store_damage, worker
+    CRIU hangs, dies, talks nonsense        integration/snapshots_test.cc; unit/lifecycle/snapshotter_test.cc
+    a mapped file has changed, a pid taken  below
+    output goes nowhere                     below, and stacks.py
+    random numbers, environment, host name  below
+    a machine that has run for less long    unit/snapshot: restorable, worker
+    the disk is full                        damage.py; unit/snapshot/store_full_disk_test.cc
+    two make the same snapshot at once      below; unit/snapshot/store_sharing_test.cc
+    a zombie holds the pid of a root        run.py, "snapshot create": dumped, ended and restored in one container
+    files of a failed restore are left      unit/snapshot: replaced_files, worker
+    a dump is broken off in the tree        damage.py (kill -9); integration/snapshots_test.cc
 """
 
 import json
@@ -134,6 +148,35 @@ def mapped_file(session, images):
         container.wait_ready()
         expect_right_answer(container, 1)
         check(origin_of(container) == "cold" and "size" in why_cold(container), f"it says: {container.output()}")
+
+
+# Takes pid 1000 before it becomes the agent, as somebody's podman exec might.
+TAKES_A_PID = """\
+import os, sys
+os.environ.pop("LC_CTYPE", None)  # Python's own, and no part of the other container
+while True:
+    pid = os.fork()
+    if pid == 0:
+        if os.getpid() == 1000: os.execvp("sleep", ["sleep", "1000"])
+        os._exit(0)
+    if pid == 1000: break
+    os.waitpid(pid, 0)
+os.execv("/modal-agent", ["/modal-agent", *sys.argv[1:]])
+"""
+
+
+@trial("a pid that is taken: a cold start that says so, with the right answer")
+def taken_pid(session, images):
+    store = new_folder(session, "store")
+    image = images.stack("python-alone")
+    go(session, images, image, store, "cold")
+    with session.start(image, "-c", TAKES_A_PID, "--snapshot-dir=/snapshots", f"--startup-timeout={PATIENCE}s", "--",
+                       "python3", "changeable.py",
+                       options=["--network=none", f"--volume={images.criu()}:/opt/modal-agent/criu:ro",
+                                f"--volume={store}:/snapshots", "--entrypoint=python3", *RIGHTS]) as container:
+        container.wait_ready()
+        check("1000" in why_cold(container), f"it says: {why_cold(container)}")
+        check(answer(container)["answer"] == 1, "the answer")
 
 
 @trial("of containers that start at once on one volume one makes the snapshot, and all serve")

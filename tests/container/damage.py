@@ -52,15 +52,33 @@ class Pid:
         raise Failure("podman has written down no pid")
 
 
-def start(session, images, *arguments, store=None, options=(), rights=RIGHTS):
-    pid = Pid(session)
+def start(session, images, *arguments, store=None, options=()):
+    """A container with the counter, whose agent runs by now. Where many containers come and go at once podman itself
+    fails now and then ("layer not known") before there is any: then it is told again."""
     volume = [f"--volume={store}:/snapshots"] if store else []
-    container = session.start(
-        images.counter_stack(), "--snapshot-dir=/snapshots", "--admin=off", *arguments, "--", "/counter", "serve",
-        options=["--network=none", f"--pidfile={pid.path}", f"--volume={images.criu()}:/opt/modal-agent/criu:ro",
-                 *volume, *rights, *options])
-    container.pid = pid
-    return container
+    for _ in range(3):
+        pid = Pid(session)
+        container = session.start(
+            images.counter_stack(), "--snapshot-dir=/snapshots", "--admin=off", *arguments, "--", "/counter", "serve",
+            options=["--network=none", f"--pidfile={pid.path}", f"--volume={images.criu()}:/opt/modal-agent/criu:ro",
+                     *volume, *RIGHTS, *options])
+        container.pid = pid
+        if has_started(container):
+            return container
+        container.__exit__()
+    raise Failure("podman starts no container")
+
+
+def has_started(container):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        ended = container.process.poll() is not None and not any(reader.is_alive() for reader in container.readers)
+        if container.events():
+            return True
+        if ended:
+            return False
+        time.sleep(0.002)
+    return False
 
 
 def ask_counter(container):
@@ -376,7 +394,7 @@ def plan_of_kills(seed, count):
     return kills
 
 
-def kill_once(session, images, kill, may_try_again=True):
+def kill_once(session, images, kill):
     """Returns what became of the container."""
     store = new_folder(session, "store") if kill.is_dump else copy_of(session, master(session, images))
     try:
@@ -400,9 +418,6 @@ def kill_once(session, images, kill, may_try_again=True):
                 expect_right_answer(container, 1)
         expect_next_is_right(session, images, store)
     except Failure as failure:
-        if may_try_again and not container.events():
-            # Podman itself has failed, which it does now and then when many containers come and go: no agent ever ran.
-            return kill_once(session, images, kill, may_try_again=False)
         raise Failure(f"{kill}: {failure}") from failure
     container.lines.clear()
     shutil.rmtree(store)

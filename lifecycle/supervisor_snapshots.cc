@@ -185,6 +185,7 @@ void Supervisor::OnDumped(const Result<void>& dumped) {
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (!dumped) {
+    if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, true);
     status_.timeline.Fail();
     parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
     NoteSnapshot("no snapshot: " + dumped.error().message());

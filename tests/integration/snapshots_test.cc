@@ -362,7 +362,7 @@ TEST_CASE("whatever becomes of a dump, the server serves") {
     const Words steps = StepsOf(agent);
     const bool is_made = agent.Count("snapshot.dumped") == 1;
     CHECK(Has(steps, is_made ? "dump" : "dump failed"));
-    CHECK(Has(steps, "dump.quiesce"));
+    CHECK((Has(steps, "dump.quiesce") || Has(steps, "dump.quiesce failed")));
     CHECK(Has(steps, "dump.frozen") == is_made);
     CHECK(agent.Get(8000, "/").status == 200);
     CHECK(agent.CountReports("listener listening") == 1);

@@ -26,6 +26,7 @@
 #include "agent/process/launcher.h"
 #include "lifecycle/process_tree.h"
 #include "snapshot/job.h"
+#include "snapshot/work_folder.h"
 #include "snapshot/worker_protocol.h"
 
 namespace modal::lifecycle {
@@ -43,6 +44,13 @@ class Snapshots {
   };
   // An Error: a cold start, and why.
   using OnRestored = std::function<void(Result<Restored>)>;
+  // What was noted of a snapshot's worth, once that can be read by others: "proven", ... An Error:
+  // it could not be noted.
+  struct Judgement {
+    std::string standing;
+    std::string reason;
+  };
+  using OnJudged = std::function<void(const Result<Judgement>&)>;
 
   // What is to be dumped, and what the manifest is to say of it.
   struct Tree {
@@ -59,6 +67,9 @@ class Snapshots {
     // The tree runs again (or has ended, as asked for), or (an Error) never stood still: there will
     // be no snapshot.
     std::function<void(const Result<void>&)> on_resumed;
+    // Instead of it: CRIU was ended while it worked inside of the tree, which nobody should rely on
+    // any more. There will be no snapshot.
+    std::function<void(const Error&)> on_broken;
     // The snapshot can be found from now on; or (an Error) it came to nothing after all. Only after
     // on_resumed.
     std::function<void(const Result<void>&)> on_published;
@@ -68,11 +79,17 @@ class Snapshots {
 
   virtual void Restore(OnRestored on_restored) = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
-  virtual void RestoreServed(Milliseconds ready) = 0;
-  virtual void RestoreFailed(const std::string& why) = 0;
+  // `on_judged`, from the loop, may be empty. Of one that failed nothing may run any more (but
+  // where the container ends): the files that came with it are gone again by then, as far as can
+  // be.
+  virtual void RestoreServed(Milliseconds ready, OnJudged on_judged) = 0;
+  virtual void RestoreFailed(const std::string& why, OnJudged on_judged) = 0;
 
-  // Whether a dump would make a snapshot: there is a key, and none of that key yet.
+  // Whether a dump would make a snapshot: there is a key, and none of that key yet, or
+  // (--snapshot create) one that gives way.
   virtual bool WantsDump() const = 0;
+  // --snapshot create: there is one already that has proved itself, so that none is made.
+  virtual bool HasProven() const = 0;
   virtual void Dump(const Tree& tree, DumpEvents events) = 0;
   virtual void Proceed() = 0;
   // The key of this container; empty: it is not known, or there is none.
@@ -88,12 +105,15 @@ class Snapshotter : public Snapshots {
  public:
   // For the worker to note what came of it, when CRIU has hung.
   static constexpr Milliseconds kWorkerGrace{1000};
+  // For the worker to note what a snapshot is worth, and to take back the files that came with it,
+  // when somebody waits for that.
+  static constexpr Milliseconds kJudgeLimit{10'000};
 
   struct Options {
     std::string criu;                                 // path of the program
     std::string executable;                           // of the agent's own binary
-    bool restores = true;                             // --snapshot auto and restore
     bool dumps = true;                                // --snapshot auto and create
+    bool creates = false;                             // --snapshot create
     std::optional<process::Credentials> credentials;  // of the workload: CRIU has the same
     // At these CRIU is ended, and the worker kWorkerGrace later.
     Milliseconds restore_limit{30'000};
@@ -108,9 +128,10 @@ class Snapshotter : public Snapshots {
   ~Snapshotter() override;
 
   void Restore(OnRestored on_restored) override;
-  void RestoreServed(Milliseconds ready) override;
-  void RestoreFailed(const std::string& why) override;
+  void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
+  void RestoreFailed(const std::string& why, OnJudged on_judged) override;
   bool WantsDump() const override;
+  bool HasProven() const override { return has_proven_; }
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
   const std::string& key() const override { return key_; }
@@ -126,8 +147,6 @@ class Snapshotter : public Snapshots {
   using Helpers = std::list<Helper>;
 
   Result<void> Start(snapshot::Job job, Milliseconds limit);
-  Result<void> MakeWorkDir();
-  void RemoveWorkDir();
   Result<void> StartCriu(int socket);
   Result<void> StartWorker(const snapshot::Job& job, int channel, int criu);
   Result<void> StartHelper(const char* name, const process::LaunchSpec& spec);
@@ -141,6 +160,8 @@ class Snapshotter : public Snapshots {
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
   void Finish(Error error);
   void Answer(Result<Restored> restored);
+  void AwaitJudgement(OnJudged on_judged);
+  void Judged(const Result<Judgement>& judged);
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
   void EndHelpers();
@@ -159,10 +180,12 @@ class Snapshotter : public Snapshots {
   std::vector<BootSpan> steps_;
   int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
+  bool has_proven_ = false;
   OnRestored on_restored_;
+  OnJudged on_judged_;
   DumpEvents dump_;
-  std::string work_dir_;  // of the job that is under way; empty: there is none
-  UniqueFd work_dir_fd_;
+  bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
+  std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;
   Helpers helpers_;       // also those of an earlier job that were told to end

@@ -610,7 +610,9 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
-  if (IsToEndWithItsDump()) return;
+  if (awaits_judgement_) return;
+  exit_waits_ = IsBeingDumped();
+  if (exit_waits_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }
@@ -634,7 +636,7 @@ void Supervisor::WorkloadExited() {
 }
 
 bool Supervisor::IsToRestart(ExitStatus status) const {
-  if (options_.restart != Restart::kOnFailure || status.ok()) return false;
+  if (options_.restart != Restart::kOnFailure || status.ok() || IsCreating()) return false;
   if (options_.command.empty()) return false;  // a hook has started it, and would have to again
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
   return seat_() == Seat::kNone ||
@@ -659,7 +661,7 @@ void Supervisor::OnChildrenCollected() {
       !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
   const bool is_up = status_.phase == Phase::kWaitingForPort ||
                      status_.phase == Phase::kCheckpointing || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up || IsToEndWithItsDump()) return;
+  if (!follows_children || !is_up || IsBeingDumped() || awaits_judgement_) return;
   // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
   if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
     return;
@@ -827,7 +829,8 @@ void Supervisor::EnterStopping(Phase from) {
     late_hooks_->Cancel();
   }
   // Half of a restore does not know what a signal is, and what came of it has served nobody.
-  const bool is_worthless = from == Phase::kRestoring || restore_end_;
+  const bool is_worthless =
+      from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
@@ -884,6 +887,7 @@ void Supervisor::EnterStopped() {
 }
 
 int Supervisor::FinalExitCode() const {
+  if (IsCreating()) return is_created_ ? 0 : int{kExitSnapshotFailed};
   if (exit_code_ >= 0) return exit_code_;
   // Asked to stop: the workload's own status, if it came to run.
   const int without_workload = status_.startup_done ? 0 : 128 + first_termination_;

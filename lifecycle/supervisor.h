@@ -125,17 +125,22 @@ class Supervisor {
   // Snapshots (supervisor_snapshots.cc).
   void OnRestored(const Result<Snapshots::Restored>& restored);
   void RestoreCameToNothing(const std::string& why);
-  void StartCold();
+  void StartCold(Trigger then);
+  void TakeBackFiles(Trigger then);
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
+  void OnDumpBroken(const Error& error);
+  void DumpEnded(const std::string& problem);
   void OnPublished(const Result<void>& published);
-  bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
-  bool IsToEndWithItsDump() const {
-    return status_.phase == Phase::kCheckpointing && tree_is_to_end_;
+  bool IsCreating() const { return options_.snapshots.creates(); }
+  // Who ends now may be ended by CRIU: what has come of the dump is known soon.
+  bool IsBeingDumped() const {
+    return status_.phase == Phase::kCheckpointing && (tree_is_to_end_ || criu_dumps_);
   }
   void NoteServed();
+  void OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged);
   void EndOfCreate(const std::string& problem);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
@@ -227,8 +232,14 @@ class Supervisor {
   std::optional<Clock::TimePoint> dump_began_;
   Clock::TimePoint quiesce_began_{};
   Clock::TimePoint restore_began_{};
-  bool tree_is_to_end_ = false;  // with its dump
-  Milliseconds cold_{};          // what the start that was dumped had taken
+  std::string useless_;  // why nothing came of what was restored; it is being ended
+  bool criu_dumps_ = false;
+  bool exit_waits_ = false;        // the workload has ended, and the dump has not
+  bool dump_broke_ = false;        // in the middle, and there will be no other
+  bool tree_is_to_end_ = false;    // with its dump
+  Milliseconds cold_{};            // what the start that was dumped had taken
+  bool awaits_judgement_ = false;  // --snapshot create: the trial is over, whoever ends now
+  bool is_created_ = false;        // --snapshot create: there is a snapshot that is worth it
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

@@ -36,8 +36,7 @@ using OnCriuMoment = std::function<void(CriuMoment)>;
 
 struct DumpSpec {
   std::string images_dir;  // exists and is empty
-  std::string work_dir;    // for log and statistics; exists
-  int work_dir_fd = -1;    // the same, in the process that has made CRIU's socket
+  std::string work_dir;    // for log and statistics; exists, and is for this call alone
   pid_t root = 0;          // of the tree: the keeper
   bool leave_running = true;
   // Called when the tree is frozen and nothing of it has been looked at; an Error as below.
@@ -51,7 +50,6 @@ struct DumpSpec {
 struct RestoreSpec {
   std::string images_dir;  // nothing is written there
   std::string work_dir;    // as above
-  int work_dir_fd = -1;
   std::vector<ExternalDescriptor> descriptors;
   // Memory comes when it is touched; somebody runs `criu lazy-pages` on the same folder.
   bool lazy = false;
@@ -78,6 +76,9 @@ class Criu {
   // An Error tells in one line what CRIU has complained about first, from its log; the log stays in
   // `work_dir` as dump.log or restore.log.
   virtual Result<CriuTimes> Dump(const DumpSpec& spec) = 0;
+  // Whether CRIU was gone in the middle of the dump, without an answer. It works from inside of the
+  // processes that it dumps: they run on, and nobody knows with what in them.
+  virtual bool HasLeftTreeSuspect() const = 0;
   virtual Result<Restored> Restore(const RestoreSpec& spec) = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "agent/base/strings.h"
+#include "snapshot/folder.h"
 #include "snapshot/protobuf.h"
 
 namespace modal::snapshot {
@@ -84,6 +85,18 @@ Result<std::string> LinkTo(const std::string& images_dir, const std::string& wor
   return link;
 }
 
+// Names the work folder. A descriptor of ours, which a call may name instead, CRIU finds by way of
+// /proc, and only if it runs as the same user.
+Result<std::string> WriteConfig(const std::string& work_dir) {
+  std::string path = work_dir + "/criu.conf";
+  const UniqueFd file(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!file) return Error::FromErrno(path, errno);
+  const Result<void> written = WriteAll(file.get(), Concat("work-dir ", work_dir, "\n"));
+  if (!written) return Error(written.error()).While(path);
+  return path;
+}
+
 Error Failure(std::string_view what, const CriuAnswer& answer, const std::string& log) {
   std::string why = FirstComplaint(ReadSome(log, kLongestLog));
   if (why.empty()) why = answer.message;
@@ -139,6 +152,7 @@ Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options, 
     Result<CriuAnswer> answer = Receive();
     if (!answer) return refused ? *std::move(refused) : std::move(answer.error());
     if (answer->call != CriuCall::kNotify) {
+      has_answered_ = true;
       if (refused) return *std::move(refused);
       return answer;
     }
@@ -154,19 +168,25 @@ Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options, 
 Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
   Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
   if (!images) return std::move(images.error()).While("criu");
+  Result<std::string> config = WriteConfig(spec.work_dir);
+  if (!config) return std::move(config.error()).While("criu");
   CriuOptions options;
   options.images_dir = *images;
-  options.work_dir_fd = spec.work_dir_fd;
+  options.config_file = *config;
   options.pid = spec.root;
   options.leave_running = spec.leave_running;
   options.notify_scripts = true;
   options.log_file = kDumpLog;
-  const auto on_step = [&spec](const CriuAnswer& step) -> Result<void> {
+  // It asks before it stops anybody.
+  bool has_begun = false;
+  const auto on_step = [&spec, &has_begun](const CriuAnswer& step) -> Result<void> {
+    has_begun = true;
     if (step.step == kFrozen && spec.when_frozen) return spec.when_frozen();
     if (step.step == kPostDump && spec.while_frozen) return spec.while_frozen();
     return {};
   };
   const Result<CriuAnswer> answer = Call(CriuCall::kDump, options, on_step, spec.on_moment);
+  tree_is_suspect_ = has_begun && !has_answered_;
   if (!answer) return answer.error();
   if (!answer->success) return Failure("dump", *answer, spec.work_dir + "/" + kDumpLog);
   return ReadTimes(spec.work_dir + "/stats-dump", true);
@@ -175,9 +195,11 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
 Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
   Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
   if (!images) return std::move(images.error()).While("criu");
+  Result<std::string> config = WriteConfig(spec.work_dir);
+  if (!config) return std::move(config.error()).While("criu");
   CriuOptions options;
   options.images_dir = *images;
-  options.work_dir_fd = spec.work_dir_fd;
+  options.config_file = *config;
   options.restore_sibling = true;
   options.notify_scripts = true;
   options.lazy_pages = spec.lazy;

@@ -18,6 +18,7 @@ class CriuSession : public Criu {
   explicit CriuSession(UniqueFd socket) : socket_(std::move(socket)) {}
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override;
+  bool HasLeftTreeSuspect() const override { return tree_is_suspect_; }
   Result<Restored> Restore(const RestoreSpec& spec) override;
 
  private:
@@ -29,6 +30,8 @@ class CriuSession : public Criu {
   Result<CriuAnswer> Receive();
 
   UniqueFd socket_;
+  bool has_answered_ = false;
+  bool tree_is_suspect_ = false;
 };
 
 // What CRIU has complained about first, from its log; empty if there is nothing.

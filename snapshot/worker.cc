@@ -16,8 +16,10 @@
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/image_check.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
@@ -76,6 +78,17 @@ Result<void> CopyFile(const std::string& from, const std::string& to) {
   return {};
 }
 
+// Removes what is there and has not proved itself: it was tried, or cannot be.
+Result<void> MakeWay(Store& store, const std::string& key) {
+  {
+    const Result<std::optional<Store::Found>> found = store.Find(key);
+    if (found && !*found) return {};
+    const Result<Verdict> verdict = store.ReadVerdict(key);
+    if (found && verdict && verdict->standing == Standing::kProven) return {};
+  }
+  return store.Delete(key);
+}
+
 // What is known before the dump.
 Manifest NewManifest(const Job& job) {
   Manifest manifest;
@@ -107,6 +120,7 @@ void Worker::Do(const Job& job) {
   if (done) return;
   StepFailed();
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
   Tell(report);
 }
@@ -165,7 +179,6 @@ Result<void> Worker::Restore(const Job& job) {
     Nothing(why, true);
     return {};
   };
-  if (job.only_key) return cold("a snapshot is to be made");
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
@@ -175,14 +188,22 @@ Result<void> Worker::Restore(const Job& job) {
     const std::string why = found.error().message();
     (void)(*store)->ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return unused(why);
+    return job.creates ? cold(why) : unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
+  // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
-  if (verdict) {
-    const std::vector<std::string> why =
-        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
+  if (job.creates && verdict && verdict->standing == Standing::kProven) {
+    report = NewReport(WorkerReport::Kind::kProven);
+    SetBoardText(report.reason, verdict->reason);
+    Tell(report);
+    return {};
+  }
+  const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
+                                                 static_cast<uint64_t>(UptimeMs()));
+  if (!why.empty()) {
+    const std::string but = "there is a snapshot, but " + why.front();
+    return job.creates ? cold(but) : unused(but);
   }
   return RestoreFound(job, **store, **found);
 }
@@ -193,11 +214,14 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.value = static_cast<int64_t>(manifest.TotalBytes());
   report.cold_ms = manifest.times.cold_ms;
   Tell(report);
+  ImageCheck check(found.path, manifest.files);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
   Enter(BootStep::kRestoreFiles);
   RestoreSpec spec;
+  // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
+  spec.before_running = [&check] { return check.AwaitMemory(); };
   spec.on_moment = [this](CriuMoment moment) {
     if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
     if (moment == CriuMoment::kImagesRead) Enter(BootStep::kRestoreMemory);
@@ -205,23 +229,23 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
     spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
-  Result<void> carried = CarryBack(found);
-  if (carried) Enter(BootStep::kRestoreCriu);
+  Result<void> ready = check.AwaitOthers();
+  if (ready) ready = CarryBack(found);
+  if (ready) Enter(BootStep::kRestoreCriu);
   Result<Restored> restored =
-      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
     StepFailed();
-    const std::string why = restored.error().message();
+    const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return std::move(restored.error());
+    return Error(why);
   }
   report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
@@ -237,18 +261,30 @@ Result<void> Worker::CarryBack(const Store::Found& found) {
   const std::string path = found.path + "/" + kCarriedFiles;
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return Error::FromErrno(path, errno);
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  if (!replaced) return std::move(replaced.error());
+  replaced_ = *std::move(replaced);
   return PutBackFiles(root_, file.get());
+}
+
+// The cold start that follows finds the root as it was. Returns why that is, and what else failed.
+std::string Worker::TakenBack(std::string why) {
+  if (!replaced_) return why;
+  const Result<void> taken = replaced_->TakeBack();
+  replaced_.reset();
+  return taken ? why : Concat(why, "; files that came with it are left: ", taken.error().message());
 }
 
 // How long it took until it served, or that it did not.
 Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
+  const bool served = told->kind == WorkerRequest::Kind::kServed;
+  const std::string why = served ? "" : TakenBack(std::string(BoardText(told->text)));
   const Milliseconds cold(manifest.times.cold_ms);
-  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&told, cold](Verdict before) {
-    return told->kind == WorkerRequest::Kind::kServed
-               ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
-               : AfterFailure(std::move(before), BoardText(told->text));
+  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&](Verdict before) {
+    return served ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
+                  : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
@@ -264,6 +300,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
 Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) return std::move(store.error());
+  if (job.kind == JobKind::kCreate) {
+    if (Result<void> made = MakeWay(**store, job.key); !made) return made;
+  }
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {
@@ -284,7 +323,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
@@ -302,16 +341,19 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   spec.when_frozen = [&]() -> Result<void> {
+    const process::FileUser user(manifest.uid, manifest.gid);
     unlinked.Open(manifest.root);
     return {};
   };
   spec.while_frozen = [&]() -> Result<void> {
-    unlinked.PutBack();
+    {
+      const process::FileUser user(manifest.uid, manifest.gid);
+      unlinked.PutBack();
+    }
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "agent/base/boot_timeline.h"
@@ -10,6 +11,7 @@
 #include "agent/base/unique_fd.h"
 #include "snapshot/criu.h"
 #include "snapshot/job.h"
+#include "snapshot/replaced_files.h"
 #include "snapshot/store.h"
 #include "snapshot/worker_protocol.h"
 
@@ -37,6 +39,7 @@ class Worker {
   Result<void> Restore(const Job& job);
   Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found);
   Result<void> CarryBack(const Store::Found& found);
+  std::string TakenBack(std::string why);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
@@ -49,6 +52,7 @@ class Worker {
   Criu& criu_;
   WorkerChannel& channel_;
   std::string root_;
+  std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
   BootTimeline steps_;
 };
 

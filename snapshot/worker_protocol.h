@@ -45,10 +45,13 @@ struct WorkerReport {
     kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
     kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
                 // there is a snapshot of this key all the same, so that none can be made
+    kProven,    // --snapshot create: there is one that has proved itself, as `reason` tells: the end
+                // of the job
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes
-    kFailed,    // the job has failed: `reason`; kDump: the workload runs on
+    kFailed,    // the job has failed: `reason`; kDump: the workload runs on, but with `value` 1
+                // CRIU was gone in the middle, and nobody knows what it has left in the tree
   };
   Kind kind;
   int32_t pid;

@@ -371,6 +371,48 @@ TEST_CASE("whatever becomes of a dump, the server serves") {
   }
 }
 
+TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is taken") {
+  for (const char* how : {"break refuse", "wreck refuse"}) {
+    CAPTURE(how);
+    AgentProcess agent(Snapshots({"--on-enter", "true", "--", kListener}, how, "auto"));
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.failed") == 1);
+    CHECK(agent.CountReports("criu asked dump") == 1);
+    CHECK(agent.CountReports("listener listening") == 2);
+    CHECK(agent.Count("hook.exit") == 1);
+    CHECK(agent.Processes(kListener).size() == 1);
+    CHECK(agent.Get(8000, "/").status == 200);
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+}
+
+TEST_CASE("a worker or CRIU that is killed while the tree stands still starts it anew") {
+  for (const char* who : {"modal-agent-snapshot", "criu --no-default-config"}) {
+    CAPTURE(who);
+    AgentProcess agent(Snapshots({"--", kListener}, "stall refuse", "auto"));
+    agent.WaitForReport("criu stalls");
+    const std::vector<ProcessSeen> seen = agent.Processes(who);
+    REQUIRE(seen.size() == 1);
+    agent.SignalInside(seen[0], SIGKILL);
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.CountReports("listener listening") == 2);
+    CHECK(agent.Processes("modal-agent-snapshot").empty());
+    CHECK(agent.Processes("criu").empty());
+    CHECK(agent.Get(8000, "/").status == 200);
+  }
+}
+
+TEST_CASE("a hook's server that a broken dump has held is started by its hook again") {
+  AgentProcess agent(
+      Snapshots({"--on-enter", "/mnt/bin/listener --on USR1=exit:6 &"}, "break refuse", "auto"));
+  agent.WaitFor("lifecycle.ready");
+  CHECK(agent.CountReports("listener listening") == 2);
+  CHECK(agent.Count("hook.exit") == 2);
+  agent.SignalProgram("listener", SIGUSR1);
+  CHECK(agent.WaitForExit() == 6);
+}
+
 TEST_CASE("SIGTERM during a dump that hangs stops the server in order") {
   AgentProcess agent(Snapshots({"--", kListener}, "hang refuse", "auto"));
   agent.WaitForPhase("Checkpointing");

@@ -4,6 +4,9 @@
 //   garbage    answers what is no answer
 //   die        ends when it is asked
 //   hang       says nothing, and lives on
+//   break      dump: ends once the tree stands still
+//   stall      dump: says so ("stalls") once the tree stands still, and does nothing more
+//   wreck      dump: as break, and the tree does not survive it
 //   ok         dump: writes a small image. restore: starts /mnt/bin/listener in a session of its
 //   own,
 //              as a child of whoever has started us
@@ -87,7 +90,17 @@ static bool ask(int fd, const char* step) {
   return got > 0 && field(packet, (size_t)got, 3, NULL) == 1;
 }
 
-static void dump(int fd, const char* options, size_t size) {
+static void dump(int fd, const char* how, const char* options, size_t size) {
+  int64_t root = field(options, size, 2, NULL);
+  bool breaks = strcmp(how, "break") == 0, wrecks = strcmp(how, "wreck") == 0;
+  if (strcmp(how, "stall") == 0 && ask(fd, "pre-dump")) {
+    report("stalls");
+    while (true) pause();
+  }
+  if ((breaks || wrecks) && ask(fd, "pre-dump")) {
+    if (wrecks) kill((pid_t)root, SIGKILL);
+    _exit(3);
+  }
   const char* folder = NULL;
   int64_t length = field(options, size, 68, &folder);
   char path[512];
@@ -146,7 +159,7 @@ int main(int argc, char** argv) {
   if (strcmp(how, "refuse") == 0) {
     answer(fd, (int)call, false, 0);
   } else if (call == kDump) {
-    dump(fd, options, (size_t)size);
+    dump(fd, how, options, (size_t)size);
   } else {
     restore(fd, how);
   }

@@ -139,8 +139,8 @@ TEST_CASE("inspect tells everything, and why it cannot be restored here") {
               "PID   RUNTIME          THREADS  WAITS IN           COMMAND\n"
               "1000  native           1        do_sys_poll        modal-agent\n"
               "1001  python/gunicorn  3        ep_poll, futex ×2    python3 /bin/gunicorn a:b\n"
-              "1003  native           1        -                       cat -\n"
-              "1009  python/gunicorn  1        -                       worker\n"));
+              "1003  native           1        -                      cat -\n"
+              "1009  python/gunicorn  1        -                      worker\n"));
   CHECK(Holds(text,
               "PID   MEMORY    HEAP     STACK    ANONYMOUS  WRITTEN  SHARED   FILES\n"
               "1000  1.0 MiB   0 B      0 B      0 B        0 B      0 B      0 B\n"

@@ -390,6 +390,29 @@ TEST_CASE("a restored tree that dies before it serves gives way to a cold start"
   }
 }
 
+TEST_CASE_FIXTURE(Kept,
+                  "files that came with a useless restore are gone before anything is started") {
+  snapshots.takes_back = false;
+  KillsWork();
+  StartRestored();
+  clock.Advance(5s);
+  Turns();
+  CHECK_FALSE(tree.IsAlive(kServer));  // before they are: it may use them
+  REQUIRE(snapshots.calls.size() == 2);
+  CHECK(keeper.workloads.empty());
+  SUBCASE("they are") {
+    snapshots.TakenBack();
+    Turns();
+    CHECK(keeper.workloads == Words{"./server"});
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(keeper.workloads.empty());
+    CHECK(exit_code == 128 + SIGTERM);
+  }
+}
+
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
   KillsWork();
   StartRestored();
@@ -607,16 +630,115 @@ TEST_CASE_FIXTURE(Kept, "a workload that ends while it is dumped ends the contai
   ReachTheDump();
   SUBCASE("before the keeper has left") {}
   SUBCASE("before the dump") { keeper.Left(); }
-  SUBCASE("during the dump") {
-    keeper.Left();
-    snapshots.Ready();
-  }
   keeper.root_pid = 0;
   ExitLast(ExitStatus::Code(3));
   Turns();
   CHECK(exit_code == 3);
   CHECK(snapshots.Has("cancel"));
   CHECK_FALSE(snapshots.dump.on_resumed);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "a workload that ends during the dump itself waits for what has come of it") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  keeper.root_pid = 0;
+  const pid_t first = last().pid;
+  Unlisten();
+  ExitLast(ExitStatus::Code(3));
+  Turns();
+  CHECK(phase() == Phase::kCheckpointing);
+  SUBCASE("nothing: it has ended by itself") {
+    snapshots.Resumed(Error("the process tree is gone"));
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("a snapshot: it has ended by itself") {
+    snapshots.Resumed({});
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("CRIU was ended in the middle: that may have ended it") {
+    snapshots.Broken("criu: it has ended without an answer");
+    Turns();
+    CHECK_FALSE(exit_code);
+    CHECK(last().spec.argv == Words{"./server"});
+    CHECK(last().pid != first);
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(exit_code == 3);
+  }
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "what CRIU has left in the middle of a dump never serves, and is started anew") {
+  KillsWork();
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  Unlisten();
+  snapshots.Broken("criu: it has ended without an answer");
+  Turns();
+  CHECK(tree.SentTo(first).front() == SIGKILL);
+  CHECK_FALSE(tree.IsAlive(first));
+  CHECK(phase() == Phase::kWaitingForPort);
+  CHECK(last().spec.argv == Words{"./server"});
+  CHECK(last().pid != first);
+  CHECK(keeper.workloads == Words{"./server"});  // the second has no keeper
+  CHECK(published.restarts == 0);
+  CHECK(log.Count("snapshot.failed") == 1);
+  CHECK(Holds(note(), "in the middle of the dump"));
+  CHECK_FALSE(published.ready);
+  clock.Advance(4900ms);  // the whole startup timeout is there again
+  Listen();
+  CHECK(phase() == Phase::kServing);
+  CHECK(std::count(snapshots.calls.begin(), snapshots.calls.end(), "dump") == 1);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "startup hooks run again after a broken dump only if theirs was broken, too") {
+  options.on_enter = {"migrate"};
+  snapshots.wants_dump = true;
+  KillsWork();
+  StartCold();
+  const pid_t hook = last().pid;
+  ExitLast(ExitStatus::Code(0));
+  Turns();
+  const bool left_a_server = [] {
+    bool it_did = false;
+    SUBCASE("nothing of them was left") {}
+    SUBCASE("one has left a server behind") { it_did = true; }
+    return it_did;
+  }();
+  const pid_t first = last().pid;
+  if (left_a_server) tree.Add(hook + 1000, hook);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  Unlisten();
+  snapshots.Broken("the worker has ended");
+  tree.Remove(hook + 1000);
+  Turns();
+  CHECK(last().spec.argv == Words{left_a_server ? "migrate" : "./server"});
+  CHECK(last().pid != first);
+  CHECK(phase() == (left_a_server ? Phase::kStartupHooks : Phase::kWaitingForPort));
+}
+
+TEST_CASE_FIXTURE(Kept, "SIGTERM after a broken dump ends at once what there is") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  snapshots.Broken("the worker has ended");
+  Signal(SIGTERM);
+  Turns();
+  CHECK(phase() == Phase::kStopping);
+  CHECK(tree.SentTo(first).back() == SIGKILL);
 }
 
 TEST_CASE_FIXTURE(Kept,
@@ -629,6 +751,8 @@ TEST_CASE_FIXTURE(Kept,
   keeper.root_pid = 0;
   Unlisten();
   ExitLast(ExitStatus::Signal(SIGSEGV));
+  Turns();
+  snapshots.Resumed(Error("the process tree is gone"));
   Turns();
   CHECK(snapshots.Has("cancel"));
   clock.Advance(600ms);
@@ -728,8 +852,22 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored,
   REQUIRE(verdict != snapshots.calls.end());
   CHECK(std::stoi(verdict->substr(7)) >= 30);
   CHECK(std::stoi(verdict->substr(7)) <= 50);
-  EndRestored(ExitStatus::Signal(SIGTERM));
+  // It goes on until what it is worth stands in the folder, whoever ends meanwhile.
+  CHECK(phase() == Phase::kServing);
+  SUBCASE("then it stops") {
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    CHECK(phase() != Phase::kServing);
+    EndRestored(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("the server has ended by itself") {
+    EndRestored(ExitStatus::Code(3));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    Turns();
+    clock.Advance(20ms);
+  }
   CHECK(exit_code == 0);
+  CHECK(Holds(stop_reason(), "a cold start takes 320 ms"));
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
@@ -738,12 +876,86 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
   tree.Add(kRoot);
   snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
   Listen();
+  SUBCASE("and says so") {
+    snapshots.Judge(Snapshots::Judgement{"not-worth-it", "restored in 300 ms"});
+    CHECK(Holds(stop_reason(), "not worth it"));
+  }
+  SUBCASE("and so does one whose worth cannot be noted") {
+    snapshots.Judge(Error("no space left"));
+    CHECK(Holds(stop_reason(), "cannot be noted: no space left"));
+  }
   EndRestored(ExitStatus::Signal(SIGTERM));
   CHECK(exit_code == kExitSnapshotFailed);
-  CHECK(Holds(stop_reason(), "not worth it"));
+}
+
+TEST_CASE_FIXTURE(Creating,
+                  "where there is a proven snapshot nothing is started, and it ends with 0") {
+  Start();
+  snapshots.has_proven = true;
+  snapshots.Answer(Error("there is a proven snapshot: restored in 24 ms"));
+  Turns();
+  CHECK(exit_code == 0);
+  CHECK(launcher.started.empty());
+  CHECK(Holds(stop_reason(), "there is a proven snapshot: restored in 24 ms"));
+}
+
+TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restored as its trial") {
+  StartRestored();
+  SUBCASE("it serves") {
+    Listen();
+    CHECK(phase() == Phase::kServing);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 24 ms"});
+    EndRestored(ExitStatus::Signal(SIGTERM));
+    CHECK(exit_code == 0);
+  }
+  SUBCASE("it does not, and another one is made instead") {
+    snapshots.wants_dump = true;
+    KillsWork();
+    EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    CHECK(last().spec.argv == Words{"./server"});
+    Listen();
+    CHECK(phase() == Phase::kCheckpointing);
+  }
+}
+
+TEST_CASE_FIXTURE(Creating, "a server that does not come to be ready is no snapshot: 122") {
+  SUBCASE("it ends") {
+    options.restart = Restart::kOnFailure;
+    StartCold();
+    ExitLast(ExitStatus::Code(3));
+  }
+  SUBCASE("it ends with 0") {
+    StartCold();
+    ExitLast(ExitStatus::Code(0));
+  }
+  SUBCASE("it does not listen") {
+    StartCold();
+    clock.Advance(5s);
+    ExitLast(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("a hook fails") {
+    options.on_enter = {"prepare"};
+    StartCold();
+    ExitLast(ExitStatus::Code(1));
+  }
+  SUBCASE("there is nothing to start") {
+    options.command.clear();
+    Start();
+  }
+  SUBCASE("it is asked to stop") {
+    StartCold();
+    Signal(SIGTERM);
+    ExitLast(ExitStatus::Code(0));
+  }
+  Turns();
+  clock.Advance(20ms);
+  CHECK(exit_code == kExitSnapshotFailed);
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends with 122") {
+  snapshots.takes_back = false;
   SUBCASE("no dump") {
     DumpIt();
     snapshots.Resumed(Error("Connected TCP socket"));
@@ -772,8 +984,10 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     clock.Advance(5s);
+    CHECK(Holds(snapshots.calls.back(), "useless"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    snapshots.Judge(Snapshots::Judgement{"unproven", "not ready"});
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
-    CHECK(Holds(snapshots.calls[snapshots.calls.size() - 2], "useless"));
     EndRestored(ExitStatus::Signal(SIGTERM));
   }
   SUBCASE("restored, and dead") {
@@ -781,6 +995,8 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Error("the worker has ended"));
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
   }
   Turns();

@@ -100,7 +100,6 @@ struct Place {
     DumpSpec spec;
     spec.images_dir = "/snapshots/key/images";
     spec.work_dir = temp.path();
-    spec.work_dir_fd = 9;
     spec.root = 1000;
     return spec;
   }
@@ -108,7 +107,6 @@ struct Place {
     RestoreSpec spec;
     spec.images_dir = "/snapshots/key/images";
     spec.work_dir = temp.path();
-    spec.work_dir_fd = 9;
     spec.descriptors = {{"pipe:[11]", 4}};
     return spec;
   }
@@ -151,7 +149,9 @@ TEST_CASE_FIXTURE(Place, "a dump is asked for, agreed to step by step, and its t
   CHECK(static_cast<int64_t>(options.at(1).value) == -1);
   CHECK(options.at(2).value == 1000);
   CHECK(options.at(3).value == 1);
-  CHECK(options.at(17).value == 9);
+  CHECK(options.count(17) == 0);
+  CHECK(options.at(51).bytes == temp.path() + "/criu.conf");
+  CHECK(ReadAll(temp.path() + "/criu.conf") == "work-dir " + temp.path() + "\n");
   CHECK(options.at(68).bytes == temp.path() + "/images");
   CHECK(std::filesystem::read_symlink(temp.path() + "/images") == "/snapshots/key/images");
 }
@@ -331,6 +331,34 @@ TEST_CASE_FIXTURE(Place, "a CRIU that dies at any step is an error, and nobody w
     CriuSession session(swrk.TakeNear());
     CHECK_FALSE(session.Dump(place.DumpHere()).ok());
   }
+}
+
+TEST_CASE_FIXTURE(Place, "a CRIU that is gone after it has begun leaves a tree that is suspect") {
+  const auto dump = [this](Swrk::Act act) {
+    Swrk swrk(std::move(act));
+    CriuSession criu(swrk.TakeNear());
+    for (const char* made : {"/images", "/criu.conf"}) std::filesystem::remove(temp.path() + made);
+    CHECK_FALSE(criu.Dump(DumpHere()));
+    return criu.HasLeftTreeSuspect();
+  };
+  CHECK_FALSE(dump([](Swrk&) {}));
+  CHECK_FALSE(dump([](Swrk& swrk) { swrk.Receive(); }));
+  CHECK(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+  }));
+  CHECK(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+    swrk.Ask("query-ext-files", 1000);
+    swrk.Ask("post-dump", 1000);
+  }));
+  // With its own word that it has failed it has put everything in order again.
+  CHECK_FALSE(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+    swrk.Send(Answer(kDump, false));
+  }));
 }
 
 TEST_CASE_FIXTURE(Place, "an answer that is damaged, empty or about something else is an error") {

@@ -128,9 +128,9 @@ void Supervisor::EnterStep(BootStep step) {
 }
 
 // A part that ends now.
-void Supervisor::AddStep(BootStep step, Clock::TimePoint began) {
+void Supervisor::AddStep(BootStep step, Clock::TimePoint began, bool failed) {
   const int64_t now = MicrosecondsOf(parts_.clock.Now());
-  status_.timeline.Add({step, 0, MicrosecondsOf(began), now}, now);
+  status_.timeline.Add({step, failed ? 1U : 0U, MicrosecondsOf(began), now}, now);
 }
 
 // What the worker has told of.

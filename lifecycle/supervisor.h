@@ -91,7 +91,7 @@ class Supervisor {
   void Fire(Trigger trigger);
   void SetPhase(Phase phase);
   void EnterStep(BootStep step);
-  void AddStep(BootStep step, Clock::TimePoint began);
+  void AddStep(BootStep step, Clock::TimePoint began, bool failed = false);
   void TakeSteps();
   void Enter(Phase phase, Phase from);
   void EnterRestoring();

@@ -236,6 +236,7 @@ void Supervisor::DumpEnded(const std::string& problem) {
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (problem.empty()) return;
+  if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, true);
   status_.timeline.Fail();
   parts_.log.Warn("snapshot.failed", {{"message", problem}});
   NoteSnapshot("no snapshot: " + problem);

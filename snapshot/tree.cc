@@ -85,6 +85,23 @@ std::vector<std::string> StackOf(pid_t pid) {
   return stack;
 }
 
+// The words of a command line, or of a title; as much as can be read on a screen.
+std::vector<std::string> CommandOf(pid_t pid) {
+  constexpr size_t kMost = 1024;
+  const std::string line = ReadProc(pid, "cmdline").substr(0, kMost);
+  std::vector<std::string> words;
+  for (const std::string& word : Split(line, '\0')) words.push_back(word);
+  // What stands behind a title, and behind the last word.
+  while (!words.empty() && words.back().empty()) words.pop_back();
+  return words;
+}
+
+std::string ExecutableOf(pid_t pid) {
+  std::array<char, 1024> path;
+  const ssize_t size = ::readlink(Concat("/proc/", pid, "/exe").c_str(), path.data(), path.size());
+  return size > 0 ? std::string(path.data(), static_cast<size_t>(size)) : "";
+}
+
 DumpedProcess Describe(const process::ProcessInfo& process) {
   DumpedProcess dumped;
   dumped.pid = process.pid;
@@ -95,6 +112,9 @@ DumpedProcess Describe(const process::ProcessInfo& process) {
   dumped.anonymous = KibibytesOf(status, "RssAnon") + KibibytesOf(status, "RssShmem");
   dumped.threads = static_cast<uint32_t>(NumberOf(status, "Threads"));
   dumped.stack = StackOf(process.pid);
+  dumped.executable = ExecutableOf(process.pid);
+  dumped.command = CommandOf(process.pid);
+  dumped.kinds = ParseSmaps(ReadProc(process.pid, "smaps"));
   return dumped;
 }
 

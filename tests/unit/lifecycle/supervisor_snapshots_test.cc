@@ -192,6 +192,12 @@ TEST_CASE_FIXTURE(Kept, "what has come to nothing is marked in the timeline") {
     Turns();
     CHECK(steps() == Words{"restore", "port failed", "exec", "port"});
   }
+  SUBCASE("what comes before a dump") {
+    ReachTheDump();
+    keeper.Left(Error("it does not leave"));
+    CHECK(steps() ==
+          Words{"restore", "exec", "port", "dump failed", "dump.quiesce failed", "serving"});
+  }
   SUBCASE("a dump") {
     ReachTheDump();
     keeper.Left();

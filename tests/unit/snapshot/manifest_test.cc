@@ -32,7 +32,16 @@ Manifest Full() {
   manifest.uptime_ms = 12345;
   manifest.descriptors = {{1, "pipe:[77]"}, {2, "pipe:[78]"}};
   manifest.sockets = {"/run/app.sock"};
-  manifest.processes = {{1000, 1, "keeper", 4096, 2048, 1, {"wait4"}},
+  manifest.processes = {{1000,
+                         1,
+                         "keeper",
+                         4096,
+                         2048,
+                         1,
+                         {"wait4"},
+                         "/modal-agent (deleted)",
+                         {"modal-agent-keeper", "\xff\n"},
+                         {1, 2, 3, 4, 5, 6}},
                         {1001, 1000, "py", 9, 8, 2, {}}};
   manifest.times = {1200, -1, 30, 90};
   manifest.files = {{"images/pages-1.img", uint64_t{1} << 40, std::string(32, '0')},

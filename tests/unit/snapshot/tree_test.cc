@@ -49,6 +49,11 @@ TEST_CASE("every process of a tree is described, its root first") {
   REQUIRE(first.stack.size() == 1);
   CHECK(first.stack[0].starts_with(Concat(root, " ")));
   CHECK_FALSE(first.name.empty());
+  CHECK(first.executable == std::filesystem::read_symlink("/proc/self/exe").string());
+  REQUIRE_FALSE(first.command.empty());
+  CHECK(first.kinds.stack > 0);
+  CHECK(first.kinds.anonymous + first.kinds.heap > 0);
+  CHECK(first.kinds.file > 0);
   grandchild = facts->processes[1].pid;
   CHECK(grandchild != root);
   CHECK(facts->processes[1].parent == root);

@@ -97,19 +97,23 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   startup_probe_.reset();
   startup_timeout_.reset();
   ++port_waits_;
-  if (tree_is_to_end_) {
-    awaits_judgement_ = true;
-    return parts_.snapshots->RestoreFailed(
-        why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
-  }
-  parts_.snapshots->RestoreFailed(why, nullptr);
   NoteSnapshot("cold start: the restored server did not serve: " + why);
-  SetBoardText(status_.origin, kCold);
-  StartCold();
+  if (!IsCreating()) {
+    parts_.snapshots->RestoreFailed(why, nullptr);
+    return StartCold();
+  }
+  // Another one is made, unless this was it.
+  awaits_judgement_ = true;
+  parts_.snapshots->RestoreFailed(why, [this, why](const Result<Snapshots::Judgement>&) {
+    if (tree_is_to_end_) return EndOfCreate("what was restored did not serve: " + why);
+    awaits_judgement_ = false;
+    StartCold();
+  });
 }
 
 // Whatever a restore has left is cleared away first; nobody is to take its end for the server's.
 void Supervisor::StartCold() {
+  SetBoardText(status_.origin, kCold);
   workload_.reset();
   workload_exit_.reset();
   workload_status_.reset();

@@ -36,7 +36,7 @@ class Worker {
   Result<void> Restore(const Job& job);
   Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found);
   Result<void> CarryBack(const Store::Found& found);
-  Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
+  Result<void> AwaitVerdict(const Job& job, Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
   void Nothing(std::string_view reason, bool has_snapshot);

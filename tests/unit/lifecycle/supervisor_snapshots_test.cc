@@ -697,6 +697,10 @@ TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restore
     KillsWork();
     EndRestored(ExitStatus::Signal(SIGSEGV));
     CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(origin() == "restore");
+    snapshots.Judge(Snapshots::Judgement{"unproven", "it ended with signal SIGSEGV"});
+    Turns();
+    CHECK(origin() == "cold");
     CHECK(phase() == Phase::kWaitingForPort);
     CHECK(last().spec.argv == Words{"./server"});
     Listen();

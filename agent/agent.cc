@@ -321,7 +321,8 @@ void Agent::CollectChildren() {
 }
 
 void Agent::Count(health::AgentStatus& status) {
-  status.orphans_reaped = reaper_.orphans_reaped();
+  const uint64_t by_keeper = keeper_ ? keeper_->orphans_reaped() : 0;
+  status.orphans_reaped = reaper_.orphans_reaped() + by_keeper;
   status.log_lines_lost = sink_.lost_lines();
   status.gateway_restarts = gateway_ ? gateway_->restarts() : 0;
 }

@@ -140,6 +140,7 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
   Invocation invocation;
   invocation.mode = ModeOf(split.subcommand);
   invocation.json = parsed->json;
+  invocation.timeline = parsed->timeline;
   if (parsed->help) {
     invocation.mode = Mode::kHelp;
     invocation.text = HelpText(split.name);

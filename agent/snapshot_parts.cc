@@ -53,6 +53,18 @@ std::vector<std::string> LeftOut(const lifecycle::Options& options) {
   return {options.snapshots.folder, "/run/modal-agent", "/tmp/modal-agent-" + Concat(::geteuid())};
 }
 
+// Command lines, and the files of the hooks' folder.
+std::vector<std::string> StartupHooks(const lifecycle::Options& options) {
+  std::vector<std::string> hooks = options.on_enter;
+  std::error_code ignored;
+  const std::filesystem::path folder = std::filesystem::path(options.hooks_dir) / "enter";
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    hooks.push_back(entry.path().string());
+  }
+  std::sort(hooks.begin() + static_cast<ptrdiff_t>(options.on_enter.size()), hooks.end());
+  return hooks;
+}
+
 }  // namespace
 
 Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Options& options,
@@ -117,7 +129,7 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
     job.fingerprint.arguments.assign(options.command.begin() + 1, options.command.end());
   }
   job.fingerprint.workdir = inputs.workdir;
-  job.fingerprint.hooks = options.on_enter;
+  job.fingerprint.hooks = StartupHooks(options);
   job.fingerprint.environment =
       snapshot::CountedVariables(options.environment, options.snapshots.env_ignore);
   job.fingerprint.left_out = LeftOut(options);

@@ -57,6 +57,7 @@ Snapshotter::~Snapshotter() { Cancel(); }
 // --------------------------------------------------------------------------------------
 
 Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
+  job_began_us_ = NowUs();
   work_folder_.reset();
   Result<std::unique_ptr<snapshot::WorkFolder>> folder = snapshot::WorkFolder::Make();
   if (!folder) return std::move(folder.error()).While("snapshot");
@@ -168,9 +169,15 @@ void Snapshotter::Finish(Error error) {
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
   if (on_judged_) return Judged(std::move(error));
+  if (std::exchange(criu_dumps_, false)) {
+    const DumpEvents dump = std::exchange(dump_, {});
+    if (dump.on_broken) dump.on_broken(error);
+    return;
+  }
   if (dump_.on_resumed) return Resumed(std::move(error));
   if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
+  TakenBack();
 }
 
 void Snapshotter::Answer(Result<Restored> restored) {
@@ -194,10 +201,16 @@ void Snapshotter::Published(const Result<void>& published) {
   if (dump.on_published) dump.on_published(published);
 }
 
+void Snapshotter::TakenBack() {
+  if (const auto on_taken_back = std::exchange(on_taken_back_, nullptr)) on_taken_back();
+}
+
 void Snapshotter::Cancel() {
   on_restored_ = nullptr;
   on_judged_ = nullptr;
+  on_taken_back_ = nullptr;
   dump_ = {};
+  criu_dumps_ = false;
   EndHelpers();
 }
 
@@ -215,7 +228,23 @@ void Snapshotter::OnReadable() {
   OnReport(report);
 }
 
+int64_t Snapshotter::NowUs() const {
+  return std::chrono::duration_cast<Microseconds>(clock_.Now().time_since_epoch()).count();
+}
+
+// Somebody asks for them in time, or there are too many.
+void Snapshotter::TakeOver(const BootTimeline& steps) {
+  for (const BootSpan& step : steps.spans()) {
+    if (steps_.size() < BootTimeline::kMost) steps_.push_back(step);
+  }
+}
+
 void Snapshotter::OnReport(const WorkerReport& report) {
+  if (report.kind == WorkerReport::Kind::kKey && !report.steps.spans().empty()) {
+    const int64_t began_us = report.steps.spans().front().begin_us;
+    steps_.push_back({BootStep::kRestoreStart, 0, job_began_us_, began_us});
+  }
+  TakeOver(report.steps);
   switch (report.kind) {
     case WorkerReport::Kind::kKey:
       return OnKey(report);
@@ -227,6 +256,7 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       if (dump_.on_ready) dump_.on_ready();
       return;
     case WorkerReport::Kind::kNothing:
+      criu_dumps_ = false;
       if (report.value > 0) has_snapshot_ = true;
       return Finish(Error(std::string(BoardText(report.reason))));
     case WorkerReport::Kind::kProven:
@@ -240,6 +270,7 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                              static_cast<uint64_t>(report.value)});
     case WorkerReport::Kind::kResumed:
       has_snapshot_ = true;
+      criu_dumps_ = false;
       log_.Info("snapshot.dumped", {{"key", key_}, {"frozen_ms", report.value}});
       return Resumed({});
     case WorkerReport::Kind::kDone:
@@ -248,12 +279,14 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
       EndHelpers();
+      TakenBack();
       if (on_judged_) {
         return Judged(
             Judgement{std::string(BoardText(report.text)), std::string(BoardText(report.reason))});
       }
       return Published({});
     case WorkerReport::Kind::kFailed:
+      if (report.value != 1) criu_dumps_ = false;
       return Finish(Error(std::string(BoardText(report.reason))));
   }
   Finish(Error("the worker has said something that nobody understands"));
@@ -302,9 +335,13 @@ void Snapshotter::RestoreServed(Milliseconds ready, OnJudged on_judged) {
   AwaitJudgement(std::move(on_judged));
 }
 
-void Snapshotter::RestoreFailed(const std::string& why, OnJudged on_judged) {
+void Snapshotter::RestoreFailed(const std::string& why, std::function<void()> on_taken_back) {
+  on_taken_back_ = std::move(on_taken_back);
   Tell(WorkerRequest::Kind::kUseless, 0, why);
-  AwaitJudgement(std::move(on_judged));
+  limit_ = clock_.After(channel_ ? kTakeBackLimit : Milliseconds(0), [this] {
+    EndHelpers();
+    TakenBack();
+  });
 }
 
 // A worker that is gone already is told of from the loop, as everything else.
@@ -335,6 +372,9 @@ void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   }
 }
 
-void Snapshotter::Proceed() { Tell(WorkerRequest::Kind::kGoOn, 0, ""); }
+void Snapshotter::Proceed() {
+  criu_dumps_ = true;
+  Tell(WorkerRequest::Kind::kGoOn, 0, "");
+}
 
 }  // namespace modal::lifecycle

@@ -13,7 +13,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/result.h"
@@ -64,6 +67,9 @@ class Snapshots {
     // The tree runs again (or has ended, as asked for), or (an Error) never stood still: there will
     // be no snapshot.
     std::function<void(const Result<void>&)> on_resumed;
+    // Instead of it: CRIU was ended while it worked inside of the tree, which nobody should rely on
+    // any more. There will be no snapshot.
+    std::function<void(const Error&)> on_broken;
     // The snapshot can be found from now on; or (an Error) it came to nothing after all. Only after
     // on_resumed.
     std::function<void(const Result<void>&)> on_published;
@@ -73,9 +79,10 @@ class Snapshots {
 
   virtual void Restore(OnRestored on_restored) = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
-  // `on_judged` may be empty.
+  // `on_judged` may be empty. `on_taken_back`, from the loop: it is noted, and the files that came
+  // with it are gone again, as far as that can be; nothing of the tree may run any more.
   virtual void RestoreServed(Milliseconds ready, OnJudged on_judged) = 0;
-  virtual void RestoreFailed(const std::string& why, OnJudged on_judged) = 0;
+  virtual void RestoreFailed(const std::string& why, std::function<void()> on_taken_back) = 0;
 
   // Whether a dump would make a snapshot: there is a key, and none of that key yet, or
   // (--snapshot create) one that gives way.
@@ -86,6 +93,8 @@ class Snapshots {
   virtual void Proceed() = 0;
   // The key of this container; empty: it is not known, or there is none.
   virtual const std::string& key() const = 0;
+  // What is over of the parts of a restore or dump, and was not asked for before: on the clock.
+  virtual std::vector<BootSpan> TakeSteps() = 0;
 
   // Ends whatever is under way.
   virtual void Cancel() = 0;
@@ -97,6 +106,8 @@ class Snapshotter : public Snapshots {
   static constexpr Milliseconds kWorkerGrace{1000};
   // For the worker to note what a snapshot is worth, when somebody waits for that.
   static constexpr Milliseconds kJudgeLimit{10'000};
+  // For it to take back the files that came with a snapshot.
+  static constexpr Milliseconds kTakeBackLimit{5000};
 
   struct Options {
     std::string criu;                                 // path of the program
@@ -118,12 +129,13 @@ class Snapshotter : public Snapshots {
 
   void Restore(OnRestored on_restored) override;
   void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
-  void RestoreFailed(const std::string& why, OnJudged on_judged) override;
+  void RestoreFailed(const std::string& why, std::function<void()> on_taken_back) override;
   bool WantsDump() const override;
   bool HasProven() const override { return has_proven_; }
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
   const std::string& key() const override { return key_; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps_, {}); }
   void Cancel() override;
 
  private:
@@ -141,6 +153,8 @@ class Snapshotter : public Snapshots {
   void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
+  void TakeOver(const BootTimeline& steps);
+  int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
@@ -150,6 +164,7 @@ class Snapshotter : public Snapshots {
   void Judged(const Result<Judgement>& judged);
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
+  void TakenBack();
   void EndHelpers();
   void KillHelpers(const char* name);
 
@@ -163,11 +178,15 @@ class Snapshotter : public Snapshots {
 
   std::string key_;
   std::string image_identity_;
+  std::vector<BootSpan> steps_;
+  int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   bool has_proven_ = false;
   OnRestored on_restored_;
   OnJudged on_judged_;
   DumpEvents dump_;
+  bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
+  std::function<void()> on_taken_back_;
   std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;

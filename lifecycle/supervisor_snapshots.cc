@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <utility>
+
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "lifecycle/supervisor.h"
@@ -45,6 +47,7 @@ void Supervisor::EnterRestoring() {
   SetBoardText(status_.origin, kCold);
   if (attached_ && IsCreating()) return EndOfCreate("there is no COMMAND to start, and no hook");
   if (attached_) return Fire(Trigger::kRestoreFailed);
+  EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
@@ -53,6 +56,7 @@ void Supervisor::EnterRestoring() {
 
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
+  TakeSteps();
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
   if (!restored && parts_.snapshots->HasProven()) {
     is_created_ = true;
@@ -65,7 +69,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (!restored) {
     parts_.log.Info("snapshot.cold", {{"message", restored.error().message()}});
     NoteSnapshot("cold start: " + restored.error().message());
-    return StartCold();
+    return StartCold(Trigger::kRestoreFailed);
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
@@ -90,6 +94,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 // The tree ran, but nobody was served: no reason not to serve now.
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
+  status_.timeline.Fail();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   if (late_hooks_) late_hooks_->Cancel();
@@ -97,33 +102,36 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   startup_probe_.reset();
   startup_timeout_.reset();
   ++port_waits_;
-  NoteSnapshot("cold start: the restored server did not serve: " + why);
-  if (!IsCreating()) {
-    parts_.snapshots->RestoreFailed(why, nullptr);
-    return StartCold();
+  if (tree_is_to_end_) {
+    awaits_judgement_ = true;
+    return parts_.snapshots->RestoreFailed(
+        why, [this, why] { EndOfCreate("what was restored did not serve: " + why); });
   }
-  // Another one is made, unless this was it.
-  awaits_judgement_ = true;
-  parts_.snapshots->RestoreFailed(why, [this, why](const Result<Snapshots::Judgement>&) {
-    if (tree_is_to_end_) return EndOfCreate("what was restored did not serve: " + why);
-    awaits_judgement_ = false;
-    StartCold();
-  });
+  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  SetBoardText(status_.origin, kCold);
+  useless_ = why;
+  StartCold(Trigger::kRestoreFailed);
 }
 
-// Whatever a restore has left is cleared away first; nobody is to take its end for the server's.
-void Supervisor::StartCold() {
-  SetBoardText(status_.origin, kCold);
+// Whatever a restore or a dump has left is cleared away first, files too; nobody is to take its end
+// for the server's.
+void Supervisor::StartCold(Trigger then) {
   workload_.reset();
   workload_exit_.reset();
   workload_status_.reset();
   workload_session_ = 0;
   status_.workload_pid = 0;
   restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
-                                               SIGKILL, kNoPatience, [this] {
+                                               SIGKILL, kNoPatience, [this, then] {
                                                  Retire(std::move(restore_end_));
-                                                 Fire(Trigger::kRestoreFailed);
+                                                 TakeBackFiles(then);
                                                });
+}
+
+void Supervisor::TakeBackFiles(Trigger then) {
+  const std::string why = std::exchange(useless_, "");
+  if (why.empty()) return Fire(then);
+  parts_.snapshots->RestoreFailed(why, [this, then] { Fire(then); });
 }
 
 // Ready
@@ -134,12 +142,15 @@ void Supervisor::OnReady() {
   startup_timeout_.reset();
   startup_probe_.reset();
   const bool dumps = parts_.snapshots && parts_.keeper && parts_.keeper->root() != 0 &&
-                     !IsRestored() && status_.restarts == 0 && parts_.snapshots->WantsDump();
+                     !IsRestored() && status_.restarts == 0 && !dump_broke_ &&
+                     parts_.snapshots->WantsDump();
   if (dumps) return Fire(Trigger::kDumpDue);
   RunLateHooks();
 }
 
 void Supervisor::EnterCheckpointing() {
+  EnterStep(BootStep::kDump);
+  quiesce_began_ = parts_.clock.Now();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   WarmUp(options_.snapshots.warmup);
@@ -149,6 +160,9 @@ void Supervisor::EnterCheckpointing() {
 void Supervisor::WarmUp(uint32_t left) {
   if (status_.phase != Phase::kCheckpointing) return;
   if (left == 0 || !parts_.gateway) {
+    const bool has_warmed_up = options_.snapshots.warmup > 0 && parts_.gateway;
+    if (has_warmed_up) AddStep(BootStep::kDumpWarmup, quiesce_began_);
+    quiesce_began_ = parts_.clock.Now();
     return parts_.keeper->Leave([this](const Result<void>& result) { OnKeeperLeft(result); });
   }
   const std::string path = options_.health_path.empty() ? "/" : options_.health_path;
@@ -174,31 +188,57 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
   tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
+    AddStep(BootStep::kDumpQuiesce, quiesce_began_);
     dump_began_ = parts_.clock.Now();
     tree_is_to_end_ = IsCreating();
+    criu_dumps_ = true;
     parts_.snapshots->Proceed();
   };
   events.on_published = [this](const Result<void>& published) { OnPublished(published); };
   events.on_resumed = [this](const Result<void>& dumped) { OnDumped(dumped); };
+  events.on_broken = [this](const Error& error) { OnDumpBroken(error); };
   parts_.snapshots->Dump(tree, std::move(events));
 }
 
 void Supervisor::OnDumped(const Result<void>& dumped) {
   if (status_.phase != Phase::kCheckpointing) return;
+  DumpEnded(dumped ? "" : dumped.error().message());
+  if (!dumped && IsCreating()) return EndOfCreate(dumped.error().message());
+  // Created: the tree has ended, and comes back once the snapshot can be found.
+  if (IsCreating()) return;
+  // Whoever has ended meanwhile has done so by himself.
+  if (exit_waits_) WorkloadExited();
+  OnChildrenCollected();
+  if (status_.phase == Phase::kCheckpointing) RunLateHooks();
+}
+
+void Supervisor::DumpEnded(const std::string& problem) {
+  criu_dumps_ = false;
+  TakeSteps();
   if (dump_began_) {
     status_.dump_ms =
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
-  if (!dumped) {
-    parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
-    NoteSnapshot("no snapshot: " + dumped.error().message());
-    if (IsCreating()) return EndOfCreate(dumped.error().message());
-  }
-  // Otherwise the tree has ended, and comes back once the snapshot can be found.
-  if (!IsCreating()) RunLateHooks();
+  if (problem.empty()) return;
+  status_.timeline.Fail();
+  parts_.log.Warn("snapshot.failed", {{"message", problem}});
+  NoteSnapshot("no snapshot: " + problem);
+}
+
+// CRIU works from inside of what it dumps: whatever that holds now, it has served nobody yet, and
+// does not.
+void Supervisor::OnDumpBroken(const Error& error) {
+  if (status_.phase != Phase::kCheckpointing) return;
+  dump_broke_ = true;
+  DumpEnded(error.message() + ", in the middle of the dump: what it has left is started again");
+  if (IsCreating()) return EndOfCreate(error.message());
+  const bool hooks_too = options_.command.empty() || parts_.tree.AnythingLeftInside(hook_sessions_);
+  SetBoardText(status_.listening, "");
+  StartCold(hooks_too ? Trigger::kStartAgain : Trigger::kLaunchAgain);
 }
 
 void Supervisor::OnPublished(const Result<void>& published) {
+  TakeSteps();
   if (!published) {
     parts_.log.Warn("snapshot.failed", {{"message", published.error().message()}});
     NoteSnapshot("no snapshot: " + published.error().message());
@@ -257,6 +297,7 @@ void Supervisor::EndOfCreate(const std::string& problem) {
 void Supervisor::RunLateHooks() {
   std::vector<Hook> hooks = HooksOf("restore", options_.on_restore);
   if (hooks.empty()) return Fire(Trigger::kPortOpen);
+  EnterStep(BootStep::kLateHooks);
   late_hooks_ = std::make_unique<HookRunner>(
       parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
       HookRunner::Options{options_.hook_timeout, true, BaseSpec()},

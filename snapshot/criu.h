@@ -25,6 +25,15 @@ struct ExternalDescriptor {
   int fd = -1;  // at a restore: what takes its place
 };
 
+// Moments of a call, as they come: for the timeline.
+enum class CriuMoment {
+  kUp,          // it has started, and takes the call
+  kFrozen,      // dump: the tree stands still
+  kImagesRead,  // restore: it knows what the tree is to be, and makes the first process
+  kInPlace,     // restore: processes and their memory are there, and nothing runs yet
+};
+using OnCriuMoment = std::function<void(CriuMoment)>;
+
 struct DumpSpec {
   std::string images_dir;  // exists and is empty
   std::string work_dir;    // for log and statistics; exists, and is for this call alone
@@ -35,6 +44,7 @@ struct DumpSpec {
   // Called while the tree is frozen and all memory is on its way to disk: an Error makes the dump
   // fail, and the tree goes on.
   std::function<Result<void>()> while_frozen;
+  OnCriuMoment on_moment = nullptr;
 };
 
 struct RestoreSpec {
@@ -45,6 +55,7 @@ struct RestoreSpec {
   bool lazy = false;
   // Called when everything is in place and nothing runs yet: an Error ends the tree again.
   std::function<Result<void>()> before_running;
+  OnCriuMoment on_moment = nullptr;
 };
 
 // How long CRIU says that it took, where it says so.
@@ -65,6 +76,9 @@ class Criu {
   // An Error tells in one line what CRIU has complained about first, from its log; the log stays in
   // `work_dir` as dump.log or restore.log.
   virtual Result<CriuTimes> Dump(const DumpSpec& spec) = 0;
+  // Whether CRIU was gone in the middle of the dump, without an answer. It works from inside of the
+  // processes that it dumps: they run on, and nobody knows with what in them.
+  virtual bool HasLeftTreeSuspect() const = 0;
   virtual Result<Restored> Restore(const RestoreSpec& spec) = 0;
 };
 

@@ -14,6 +14,7 @@ namespace request {
 constexpr uint32_t kType = 1;
 constexpr uint32_t kOptions = 2;
 constexpr uint32_t kNotifySuccess = 3;
+constexpr uint32_t kKeepOpen = 4;
 }  // namespace request
 
 namespace options {
@@ -141,6 +142,13 @@ std::string EncodeCall(CriuCall call, const CriuOptions& options) {
 
 std::string EncodeCall(CriuCall call) {
   return ProtobufWriter().Varint(request::kType, static_cast<uint64_t>(call)).text();
+}
+
+std::string EncodeSignOfLife() {
+  return ProtobufWriter()
+      .Varint(request::kType, static_cast<uint64_t>(CriuCall::kVersion))
+      .Bool(request::kKeepOpen, true)
+      .text();
 }
 
 std::string EncodeNotified(bool success) {

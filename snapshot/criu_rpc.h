@@ -42,6 +42,8 @@ struct CriuOptions {
 
 std::string EncodeCall(CriuCall call, const CriuOptions& options);
 std::string EncodeCall(CriuCall call);  // without options: kVersion
+// kVersion, and another call is to follow: the answer says that CRIU has started.
+std::string EncodeSignOfLife();
 // The answer to a notification.
 std::string EncodeNotified(bool success);
 

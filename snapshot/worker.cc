@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/exit_status.h"
@@ -17,6 +19,7 @@
 #include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/image_check.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
@@ -36,6 +39,12 @@ int64_t UptimeMs() {
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+// As the supervisor's clock.
+int64_t SteadyUs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Microseconds>(now).count();
 }
 
 int64_t UnixMs() {
@@ -114,15 +123,30 @@ void Worker::Do(const Job& job) {
   const bool restores = job.kind == JobKind::kRestore;
   const Result<void> done = restores ? Restore(job) : Dump(job);
   if (done) return;
+  StepFailed();
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
-  channel_.Report(report);
+  Tell(report);
 }
 
 void Worker::Nothing(std::string_view reason, bool has_snapshot) {
   WorkerReport report = NewReport(WorkerReport::Kind::kNothing);
   report.value = has_snapshot ? 1 : 0;
   SetBoardText(report.reason, reason);
+  Tell(report);
+}
+
+void Worker::Enter(BootStep step) { steps_.Enter(step, SteadyUs()); }
+
+void Worker::StepFailed() {
+  steps_.Fail();
+  steps_.End(SteadyUs());
+}
+
+void Worker::Tell(WorkerReport report) {
+  steps_.End(SteadyUs());
+  report.steps = std::exchange(steps_, BootTimeline());
   channel_.Report(report);
 }
 
@@ -130,11 +154,13 @@ void Worker::Nothing(std::string_view reason, bool has_snapshot) {
 // ------------------------------------------------------------------------------------------
 
 Result<void> Worker::Restore(const Job& job) {
+  Enter(BootStep::kRestoreIdentity);
   Result<ImageIdentity> image = IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
   WorkerReport report = NewReport(WorkerReport::Kind::kKey);
   if (!image) {
+    StepFailed();
     SetBoardText(report.reason, image.error().message());
-    channel_.Report(report);
+    Tell(report);
     return {};
   }
   KeyInputs inputs = job.inputs;
@@ -142,10 +168,12 @@ Result<void> Worker::Restore(const Job& job) {
   const Key key = MakeKey(inputs);
   SetBoardText(report.text, key.text);
   SetBoardText(report.reason, image->text);
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kRestoreFind);
   const auto cold = [&job, this](std::string_view why) -> Result<void> {
     if (job.raise_pids) {
+      Enter(BootStep::kRestorePids);
       if (Result<void> raised = RaisePids(); !raised) return raised;
     }
     Nothing(why, false);
@@ -168,20 +196,19 @@ Result<void> Worker::Restore(const Job& job) {
     return job.creates ? cold(why) : unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
+  // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
   if (job.creates && verdict && verdict->standing == Standing::kProven) {
     report = NewReport(WorkerReport::Kind::kProven);
     SetBoardText(report.reason, verdict->reason);
-    channel_.Report(report);
+    Tell(report);
     return {};
   }
-  if (verdict) {
-    const std::vector<std::string> why =
-        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) {
-      const std::string but = "there is a snapshot, but " + why.front();
-      return job.creates ? cold(but) : unused(but);
-    }
+  const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
+                                                 static_cast<uint64_t>(UptimeMs()));
+  if (!why.empty()) {
+    const std::string but = "there is a snapshot, but " + why.front();
+    return job.creates ? cold(but) : unused(but);
   }
   return RestoreFound(job, **store, **found);
 }
@@ -191,11 +218,20 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   WorkerReport report = NewReport(WorkerReport::Kind::kFound);
   report.value = static_cast<int64_t>(manifest.TotalBytes());
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
+  ImageCheck check(found.path, manifest.files);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
+  Enter(BootStep::kRestoreFiles);
   RestoreSpec spec;
+  // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
+  spec.before_running = [&check] { return check.AwaitMemory(); };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
+    if (moment == CriuMoment::kImagesRead) Enter(BootStep::kRestoreMemory);
+    if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+  };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
   int next_error = kCriuFirstDescriptorFd + 1;
@@ -204,22 +240,25 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     spec.descriptors.push_back({descriptor.id, fd});
   }
   (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
-  Result<void> carried = CarryBack(found);
+  Result<void> ready = check.AwaitOthers();
+  if (ready) ready = CarryBack(found);
+  if (ready) Enter(BootStep::kRestoreCriu);
   Result<Restored> restored =
-      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
-    const std::string why = restored.error().message();
+    StepFailed();
+    const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    if (Result<void> ready = PrepareAnother(job); !ready) return ready;
-    return std::move(restored.error());
+    if (Result<void> ready_again = PrepareAnother(job); !ready_again) return ready_again;
+    return Error(why);
   }
   report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
   report.other = manifest.workload;
   report.value = static_cast<int64_t>(restored->times.pages) * 4096;
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
   return AwaitVerdict(job, store, manifest);
 }
 
@@ -228,18 +267,30 @@ Result<void> Worker::CarryBack(const Store::Found& found) {
   const std::string path = found.path + "/" + kCarriedFiles;
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return Error::FromErrno(path, errno);
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  if (!replaced) return std::move(replaced.error());
+  replaced_ = *std::move(replaced);
   return PutBackFiles(root_, file.get());
+}
+
+// The cold start that follows finds the root as it was. Returns why that is, and what else failed.
+std::string Worker::TakenBack(std::string why) {
+  if (!replaced_) return why;
+  const Result<void> taken = replaced_->TakeBack();
+  replaced_.reset();
+  return taken ? why : Concat(why, "; files that came with it are left: ", taken.error().message());
 }
 
 // How long it took until it served, or that it did not.
 Result<void> Worker::AwaitVerdict(const Job& job, Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
+  const bool served = told->kind == WorkerRequest::Kind::kServed;
+  const std::string why = served ? "" : TakenBack(std::string(BoardText(told->text)));
   const Milliseconds cold(manifest.times.cold_ms);
-  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&told, cold](Verdict before) {
-    return told->kind == WorkerRequest::Kind::kServed
-               ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
-               : AfterFailure(std::move(before), BoardText(told->text));
+  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&](Verdict before) {
+    return served ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
+                  : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
   if (told->kind == WorkerRequest::Kind::kUseless) {
@@ -248,7 +299,7 @@ Result<void> Worker::AwaitVerdict(const Job& job, Store& store, const Manifest& 
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
   SetBoardText(report.text, StandingName(verdict->standing));
   SetBoardText(report.reason, verdict->reason);
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 
@@ -288,7 +339,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " pipes lead out of the process tree (of hooks whose servers go on), more "
                         "than can be put in their place again"));
   }
-  channel_.Report(NewReport(WorkerReport::Kind::kFound));
+  Tell(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
@@ -325,6 +376,10 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
     manifest.carried_bytes = now->bytes;
     return CarryFiles(scan, *now, file.get(), kMaxCarried);
   };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kFrozen) Enter(BootStep::kDumpFrozen);
+  };
+  Enter(BootStep::kDumpCriu);
   const int64_t asked = UptimeMs();
   const Result<CriuTimes> times = criu_.Dump(spec);
   if (!times) return times.error();
@@ -332,15 +387,16 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   manifest.times.frozen_ms = times->frozen.count();
   WorkerReport report = NewReport(WorkerReport::Kind::kResumed);
   report.value = manifest.times.frozen_ms;
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kDumpWritten);
   (void)CopyFile(job.work_dir + "/" + kKernelCache, staging->path() + "/" + kKernelCache);
   if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
     return published;
   }
   report = NewReport(WorkerReport::Kind::kDone);
   report.value = static_cast<int64_t>(times->pages) * 4096;
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 

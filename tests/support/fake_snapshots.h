@@ -16,14 +16,17 @@ class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
   bool has_proven = false;
+  bool takes_back = true;  // at once
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
   std::vector<std::string> calls;
   std::optional<Tree> tree;  // of the last dump
   std::string own_key;
+  std::vector<BootSpan> steps;  // for TakeSteps()
   OnRestored on_restored;
   OnJudged on_judged;
   DumpEvents dump;
+  std::function<void()> on_taken_back;
 
   bool Has(const std::string& call) const {
     return std::find(calls.begin(), calls.end(), call) != calls.end();
@@ -42,6 +45,13 @@ class FakeSnapshots : public lifecycle::Snapshots {
     if (!resumed) dump = {};
     if (on_resumed) on_resumed(resumed);
   }
+  void Broken(const std::string& why) {
+    const DumpEvents events = std::exchange(dump, {});
+    events.on_broken(Error(why));
+  }
+  void TakenBack() {
+    if (const auto then = std::exchange(on_taken_back, nullptr)) then();
+  }
   void Published(const Result<void>& published) {
     const DumpEvents events = std::exchange(dump, {});
     if (events.on_published) events.on_published(published);
@@ -55,9 +65,10 @@ class FakeSnapshots : public lifecycle::Snapshots {
     on_judged = std::move(answer);
     calls.push_back("served " + std::to_string(ready.count()));
   }
-  void RestoreFailed(const std::string& why, OnJudged answer) override {
-    on_judged = std::move(answer);
+  void RestoreFailed(const std::string& why, std::function<void()> then) override {
     calls.push_back("useless: " + why);
+    on_taken_back = std::move(then);
+    if (takes_back) TakenBack();
   }
   bool HasProven() const override { return has_proven; }
   bool WantsDump() const override { return wants_dump; }
@@ -68,10 +79,12 @@ class FakeSnapshots : public lifecycle::Snapshots {
   }
   void Proceed() override { calls.emplace_back("proceed"); }
   const std::string& key() const override { return own_key; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps, {}); }
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;
     on_judged = nullptr;
+    on_taken_back = nullptr;
     dump = {};
   }
 };

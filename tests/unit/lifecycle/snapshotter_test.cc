@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 
@@ -70,6 +71,7 @@ struct Desk {
                                ++answers;
                                resumed.emplace(result);
                              },
+                             [this](const Error& error) { broken.emplace(error.message()); },
                              [this](const Result<void>& result) {
                                ++answers;
                                published.emplace(result);
@@ -134,6 +136,7 @@ struct Desk {
   int readies = 0;
   std::optional<Result<Snapshots::Restored>> restored;
   std::optional<Result<void>> resumed;
+  std::optional<std::string> broken;
   std::optional<Result<void>> published;
 };
 
@@ -162,6 +165,30 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   CHECK(::send(near, "x", 1, 0) == 1);
   char byte = 0;
   CHECK(::recv(far, &byte, 1, MSG_DONTWAIT) == 1);
+}
+
+TEST_CASE_FIXTURE(Desk, "the steps that a worker tells of are handed on, once and in bounds") {
+  const auto now_us = [this] {
+    return std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  };
+  const int64_t began_us = now_us();
+  Restore();
+  clock.Advance(5ms);
+  WorkerReport key = ReportOf(Kind::kKey, kKey, "key:v1");
+  key.steps.Enter(BootStep::kRestoreIdentity, began_us + 3'000);
+  key.steps.End(began_us + 4'000);
+  Say(key);
+  const std::vector<BootSpan> steps = snapshotter->TakeSteps();
+  REQUIRE(steps.size() == 2);
+  CHECK(steps[0].step == BootStep::kRestoreStart);
+  CHECK(steps[0].begin_us == began_us);
+  CHECK(steps[0].end_us == began_us + 3'000);
+  CHECK(steps[1].step == BootStep::kRestoreIdentity);
+  CHECK(snapshotter->TakeSteps().empty());
+  WorkerReport many = ReportOf(Kind::kFound);
+  std::memset(static_cast<void*>(&many.steps), 0x7f, sizeof many.steps);
+  for (int i = 0; i < 5; ++i) Say(many);
+  CHECK(snapshotter->TakeSteps().size() == BootTimeline::kMost);
 }
 
 TEST_CASE_FIXTURE(Desk, "pids are raised only where a dump may follow") {
@@ -201,12 +228,36 @@ TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed o
     CHECK(told->kind == WorkerRequest::Kind::kServed);
     CHECK(told->value == 120);
   }
+  bool is_taken_back = false;
   SUBCASE("it did not") {
-    snapshotter->RestoreFailed("not ready within 5000 ms", nullptr);
+    snapshotter->RestoreFailed("not ready within 5000 ms", [&] { is_taken_back = true; });
     const std::optional<WorkerRequest> told = Hear();
     REQUIRE(told);
     CHECK(told->kind == WorkerRequest::Kind::kUseless);
     CHECK(BoardText(told->text) == "not ready within 5000 ms");
+    CHECK_FALSE(is_taken_back);
+    SUBCASE("and its files are taken back") {
+      Say(ReportOf(Kind::kDone));
+      CHECK(is_taken_back);
+      return;
+    }
+    SUBCASE("and the worker dies over it") {
+      HangUp();
+      CHECK(is_taken_back);
+      return;
+    }
+    SUBCASE("and the worker takes for ever") {
+      clock.Advance(Snapshotter::kTakeBackLimit);
+      CHECK(is_taken_back);
+      CHECK(HasEnded(worker()));
+      return;
+    }
+    SUBCASE("and the container ends") {
+      snapshotter->Cancel();
+      clock.Advance(1h);
+      CHECK_FALSE(is_taken_back);
+      return;
+    }
   }
   const std::string place = work_dir();
   Say(ReportOf(Kind::kDone, "proven"));
@@ -233,11 +284,6 @@ TEST_CASE_FIXTURE(Desk, "who waits for a verdict hears once what was noted, or t
     CHECK(heard.empty());
     Say(ReportOf(Kind::kDone, "proven", "restored in 120 ms"));
     expected = "proven: restored in 120 ms";
-  }
-  SUBCASE("a failure is noted as well") {
-    snapshotter->RestoreFailed("not ready", hear);
-    Say(ReportOf(Kind::kDone, "unproven", "not ready"));
-    expected = "unproven: not ready";
   }
   SUBCASE("it cannot be noted") {
     snapshotter->RestoreServed(120ms, hear);
@@ -516,6 +562,36 @@ TEST_CASE_FIXTURE(Desk, "a dump that comes to nothing is told once, and the tree
   CHECK(HasEnded(worker(1)));
 }
 
+TEST_CASE_FIXTURE(Desk, "a dump that ends without CRIU's own word has broken the tree") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  Dump();
+  Say(ReportOf(Kind::kFound), 1);
+  snapshotter->Proceed();
+  SUBCASE("CRIU was gone in the middle") {
+    WorkerReport report = ReportOf(Kind::kFailed, "", "criu: it has ended without an answer");
+    report.value = 1;
+    Say(report, 1);
+    REQUIRE(broken);
+    CHECK(*broken == "criu: it has ended without an answer");
+  }
+  SUBCASE("the worker was") {
+    HangUp(1);
+    REQUIRE(broken);
+    CHECK(*broken == "the worker has ended");
+  }
+  SUBCASE("it was ended at its limit") {
+    clock.Advance(120s);
+    clock.Advance(Snapshotter::kWorkerGrace);
+    REQUIRE(broken);
+    CHECK(*broken == "not done within 120000 ms");
+  }
+  CHECK_FALSE(resumed);
+  CHECK(HasEnded(criu(1)));
+  CHECK(HasEnded(worker(1)));
+}
+
 TEST_CASE_FIXTURE(Desk, "after Cancel() nothing is told any more, and nobody runs") {
   Restore();
   SayKey();
@@ -535,7 +611,11 @@ TEST_CASE_FIXTURE(Desk, "a verdict that nobody waits for any more is dropped") {
   SayKey();
   Say(ReportOf(Kind::kNothing, "", "none"));
   snapshotter->RestoreServed(1ms, nullptr);
-  snapshotter->RestoreFailed("x", nullptr);
+  bool is_taken_back = false;
+  snapshotter->RestoreFailed("x", [&] { is_taken_back = true; });
+  CHECK_FALSE(is_taken_back);  // from the loop
+  clock.Turn();
+  CHECK(is_taken_back);
   CHECK(log.Count("snapshot.failed") == 0);
 }
 

@@ -3,7 +3,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
+#include "agent/base/strings.h"
 #include "tests/unit/agent/temp_folder.h"
 #include "tests/unit/lifecycle/supervisor_world.h"
 
@@ -25,6 +27,23 @@ struct Kept : World {
   Kept() { has_snapshots = true; }
 
   std::string origin() const { return std::string(BoardText(published.origin)); }
+  // "port 20+5"; "serving 25+?" while it is under way.
+  Words timeline() const {
+    Words shown;
+    for (const BootSpan& span : published.timeline.spans()) {
+      const std::string took = span.end_us < 0 ? "?" : std::to_string(span.end_us - span.begin_us);
+      shown.push_back(Concat(BootStepName(span.step), " ", span.begin_us, "+", took));
+    }
+    return shown;
+  }
+  // "port", "port failed"
+  Words steps() const {
+    Words names;
+    for (const BootSpan& span : published.timeline.spans()) {
+      names.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+    return names;
+  }
   std::string note() const { return std::string(BoardText(published.snapshot_note)); }
 
   // The worker has found nothing; what follows begins on the next turns.
@@ -114,6 +133,73 @@ TEST_CASE_FIXTURE(Kept, "a restored tree whose port is open serves, and its wort
   CHECK(keeper.hooks.empty());
   CHECK(keeper.workloads.empty());
   CHECK(keeper.leaves == 0);  // and it is not dumped again
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a restore holds what the worker says, on our own clock") {
+  Start();
+  const int64_t zero =
+      std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  clock.Advance(40ms);
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  snapshots.steps = {{BootStep::kRestoreMemory, 0, zero + 10'000, zero + 35'000},
+                     {BootStep::kRestoreResume, 0, -kNever, kNever}};
+  tree.Add(kRoot);
+  snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
+  clock.Advance(5ms);
+  table.listeners.push_back(test::ListenerOn("0.0.0.0", 8000, 7));
+  clock.Advance(20ms);
+  REQUIRE(phase() == Phase::kServing);
+  const std::string serving = std::to_string(published.timeline.spans().back().begin_us);
+  CHECK(timeline() == Words{"restore 0+40000", "restore.resume 0+40000",
+                            "restore.memory 10000+25000",
+                            "port 40000+" + std::to_string(std::stoll(serving) - 40'000),
+                            "serving " + serving + "+?"});
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a cold start names its steps, and those of the dump") {
+  options.on_enter = {"migrate"};
+  options.on_restore = {"reseed"};
+  snapshots.wants_dump = true;
+  StartCold();
+  clock.Advance(300ms);
+  ExitLast(ExitStatus::Code(0));
+  clock.Advance(20ms);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  clock.Advance(30ms);
+  snapshots.Resumed({});
+  clock.Advance(1ms);
+  ExitLast(ExitStatus::Code(0));
+  REQUIRE(phase() == Phase::kServing);
+  CHECK(steps() ==
+        Words{"restore", "hooks", "exec", "port", "dump", "dump.quiesce", "late_hooks", "serving"});
+}
+
+TEST_CASE_FIXTURE(Kept, "what has come to nothing is marked in the timeline") {
+  SUBCASE("a restore") {
+    Start();
+    snapshots.steps = {{BootStep::kRestoreImages, 1, 0, 0}};
+    snapshots.Answer(Error("criu restore: no"));
+    Turns();
+    CHECK(steps()[0] == "restore failed");
+  }
+  SUBCASE("a restored tree that serves nobody") {
+    StartRestored();
+    KillsWork();
+    clock.Advance(10s);
+    Turns();
+    CHECK(steps() == Words{"restore", "port failed", "exec", "port"});
+  }
+  SUBCASE("a dump") {
+    ReachTheDump();
+    keeper.Left();
+    snapshots.Ready();
+    snapshots.Resumed(Error("criu dump: no"));
+    CHECK(phase() == Phase::kServing);
+    CHECK(steps() == Words{"restore", "exec", "port", "dump failed", "dump.quiesce", "serving"});
+  }
 }
 
 TEST_CASE_FIXTURE(Kept, "startup hooks do not run again for a restored tree") {
@@ -295,6 +381,29 @@ TEST_CASE("a restored tree that dies before it serves gives way to a cold start"
     CHECK((by_a_hook ? world.keeper.hooks == Words{"start"}
                      : world.keeper.workloads == Words{"./server"}));
     CHECK(world.origin() == "cold");
+  }
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "files that came with a useless restore are gone before anything is started") {
+  snapshots.takes_back = false;
+  KillsWork();
+  StartRestored();
+  clock.Advance(5s);
+  Turns();
+  CHECK_FALSE(tree.IsAlive(kServer));  // before they are: it may use them
+  REQUIRE(snapshots.calls.size() == 2);
+  CHECK(keeper.workloads.empty());
+  SUBCASE("they are") {
+    snapshots.TakenBack();
+    Turns();
+    CHECK(keeper.workloads == Words{"./server"});
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(keeper.workloads.empty());
+    CHECK(exit_code == 128 + SIGTERM);
   }
 }
 
@@ -515,16 +624,109 @@ TEST_CASE_FIXTURE(Kept, "a workload that ends while it is dumped ends the contai
   ReachTheDump();
   SUBCASE("before the keeper has left") {}
   SUBCASE("before the dump") { keeper.Left(); }
-  SUBCASE("during the dump") {
-    keeper.Left();
-    snapshots.Ready();
-  }
   keeper.root_pid = 0;
   ExitLast(ExitStatus::Code(3));
   Turns();
   CHECK(exit_code == 3);
   CHECK(snapshots.Has("cancel"));
   CHECK_FALSE(snapshots.dump.on_resumed);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "a workload that ends during the dump itself waits for what has come of it") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  keeper.root_pid = 0;
+  Unlisten();
+  ExitLast(ExitStatus::Code(3));
+  Turns();
+  CHECK(phase() == Phase::kCheckpointing);
+  SUBCASE("nothing: it has ended by itself") {
+    snapshots.Resumed(Error("the process tree is gone"));
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("a snapshot: it has ended by itself") {
+    snapshots.Resumed({});
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("CRIU was ended in the middle: that may have ended it") {
+    snapshots.Broken("criu: it has ended without an answer");
+    Turns();
+    CHECK_FALSE(exit_code);
+    CHECK(keeper.workloads == Words{"./server", "./server"});
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(exit_code == 3);
+  }
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "what CRIU has left in the middle of a dump never serves, and is started anew") {
+  KillsWork();
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  Unlisten();
+  snapshots.Broken("criu: it has ended without an answer");
+  Turns();
+  CHECK(tree.SentTo(first).front() == SIGKILL);
+  CHECK_FALSE(tree.IsAlive(first));
+  CHECK(phase() == Phase::kWaitingForPort);
+  CHECK(keeper.workloads == Words{"./server", "./server"});
+  CHECK(published.restarts == 0);
+  CHECK(log.Count("snapshot.failed") == 1);
+  CHECK(Holds(note(), "in the middle of the dump"));
+  CHECK_FALSE(published.ready);
+  clock.Advance(4900ms);  // the whole startup timeout is there again
+  Listen();
+  CHECK(phase() == Phase::kServing);
+  CHECK(std::count(snapshots.calls.begin(), snapshots.calls.end(), "dump") == 1);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "startup hooks run again after a broken dump only if theirs was broken, too") {
+  options.on_enter = {"migrate"};
+  snapshots.wants_dump = true;
+  KillsWork();
+  StartCold();
+  const pid_t hook = last().pid;
+  ExitLast(ExitStatus::Code(0));
+  Turns();
+  const bool left_a_server = [] {
+    bool it_did = false;
+    SUBCASE("nothing of them was left") {}
+    SUBCASE("one has left a server behind") { it_did = true; }
+    return it_did;
+  }();
+  if (left_a_server) tree.Add(hook + 1000, hook);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  Unlisten();
+  snapshots.Broken("the worker has ended");
+  tree.Remove(hook + 1000);
+  Turns();
+  CHECK(keeper.hooks.size() == (left_a_server ? 2 : 1));
+  CHECK(phase() == (left_a_server ? Phase::kStartupHooks : Phase::kWaitingForPort));
+}
+
+TEST_CASE_FIXTURE(Kept, "SIGTERM after a broken dump ends at once what there is") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  snapshots.Broken("the worker has ended");
+  Signal(SIGTERM);
+  Turns();
+  CHECK(phase() == Phase::kStopping);
+  CHECK(tree.SentTo(first).back() == SIGKILL);
 }
 
 TEST_CASE_FIXTURE(Kept,
@@ -537,6 +739,8 @@ TEST_CASE_FIXTURE(Kept,
   keeper.root_pid = 0;
   Unlisten();
   ExitLast(ExitStatus::Signal(SIGSEGV));
+  Turns();
+  snapshots.Resumed(Error("the process tree is gone"));
   Turns();
   CHECK(snapshots.Has("cancel"));
   clock.Advance(600ms);
@@ -697,9 +901,6 @@ TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restore
     KillsWork();
     EndRestored(ExitStatus::Signal(SIGSEGV));
     CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
-    CHECK(origin() == "restore");
-    snapshots.Judge(Snapshots::Judgement{"unproven", "it ended with signal SIGSEGV"});
-    Turns();
     CHECK(origin() == "cold");
     CHECK(phase() == Phase::kWaitingForPort);
     CHECK(last().spec.argv == Words{"./server"});
@@ -767,23 +968,25 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     CHECK(Holds(stop_reason(), "its restore failed: pid 1000 is taken"));
   }
   SUBCASE("not serving") {
+    snapshots.takes_back = false;
     TryIt();
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     clock.Advance(5s);
     CHECK(Holds(snapshots.calls.back(), "useless"));
     CHECK(phase() == Phase::kWaitingForPort);
-    snapshots.Judge(Snapshots::Judgement{"unproven", "not ready"});
+    snapshots.TakenBack();
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
     EndRestored(ExitStatus::Signal(SIGTERM));
   }
   SUBCASE("restored, and dead") {
+    snapshots.takes_back = false;
     TryIt();
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     EndRestored(ExitStatus::Signal(SIGSEGV));
     CHECK_FALSE(exit_code);
-    snapshots.Judge(Error("the worker has ended"));
+    snapshots.TakenBack();
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
   }
   Turns();

@@ -32,7 +32,9 @@ class FakeCriu : public Criu {
   std::optional<DumpSpec> dumped;
   std::optional<RestoreSpec> restored;
   std::optional<Error> failure;
+  bool leaves_tree_suspect = false;
   std::function<void()> on_dump;  // before anything is frozen
+  std::function<void()> on_restore;
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override {
     dumped = spec;
@@ -40,13 +42,21 @@ class FakeCriu : public Criu {
     if (Result<void> put = Put(spec.images_dir + "/pages-1.img", "memory"); !put) {
       return std::move(put.error());
     }
+    spec.on_moment(CriuMoment::kFrozen);
     if (failure) return *failure;
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
   }
+  bool HasLeftTreeSuspect() const override { return leaves_tree_suspect; }
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
-    if (failure) return *failure;
+    if (on_restore) on_restore();
+    for (const CriuMoment moment :
+         {CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace}) {
+      if (failure && moment == CriuMoment::kInPlace) return *failure;
+      spec.on_moment(moment);
+    }
+    if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
   }
 };
@@ -140,6 +150,23 @@ struct Workshop : StoreFixture {
   FakeChannel channel;
 };
 
+// What was told of, in order: "restore.memory", "restore.memory failed"; each step ends where the
+// next one begins or before.
+std::vector<std::string> Steps(const FakeChannel& channel) {
+  std::vector<std::string> steps;
+  int64_t last_us = 0;
+  for (const WorkerReport& report : channel.reports) {
+    for (const BootSpan& span : report.steps.spans()) {
+      CHECK(span.begin_us >= last_us);
+      CHECK(span.end_us >= span.begin_us);
+      last_us = span.end_us;
+      steps.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+  }
+  return steps;
+}
+using Words = std::vector<std::string>;
+
 // Restores ----------------------------------------------------------------------------------------
 
 TEST_CASE_FIXTURE(Workshop, "a restore job tells the key, and that there is nothing of it yet") {
@@ -196,6 +223,32 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
   CHECK(verdict().restores == 1);
   CHECK(verdict().last_restore_ms == 120);
+  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files", "restore.criu",
+                                "restore.images", "restore.memory", "restore.resume"});
+}
+
+TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which it fails") {
+  SUBCASE("a cold start that is to be dumped") {
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find"});
+  }
+  SUBCASE("a restore that fails") {
+    Publish();
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files",
+                                  "restore.criu", "restore.images", "restore.memory failed"});
+  }
+  SUBCASE("a dump") {
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen", "dump.written"});
+  }
+  SUBCASE("a dump that fails") {
+    criu.failure = Error("criu dump: it may not");
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen failed"});
+  }
 }
 
 TEST_CASE_FIXTURE(Workshop, "a restore that gains too little is not done again, nor dumped anew") {
@@ -270,6 +323,39 @@ TEST_CASE_FIXTURE(Workshop, "a damaged snapshot is a cold start and a failure of
   CHECK(channel.reports.back().value == 1);
   CHECK(verdict().failures > before);
   CHECK_FALSE(criu.restored);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a changed byte of an image is a failure of it before anything runs") {
+  Publish();
+  const auto flip = [this](const std::string& name) {
+    std::string bytes = ReadAll(PathOf(name, KeyOfThis()));
+    bytes[0] ^= 1;
+    REQUIRE(Put(PathOf(name, KeyOfThis()), bytes).ok());
+  };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("of memory: CRIU reads it meanwhile, and is refused the last step") {
+    flip("images/pages-1.img");
+    Run(JobKind::kRestore);
+    CHECK(criu.restored);
+    CHECK(Holds(channel.last_reason(), "pages-1.img: is damaged"));
+  }
+  SUBCASE("of anything else: CRIU never sees it") {
+    flip("images/core-1.img");
+    Run(JobKind::kRestore);
+    CHECK_FALSE(criu.restored);
+    CHECK(Holds(channel.last_reason(), "core-1.img: is damaged"));
+  }
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kFailed});
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a damaged verdict lifts no rule") {
+  Manifest manifest = SomeManifest();
+  manifest.uptime_ms = static_cast<uint64_t>(Now(CLOCK_BOOTTIME) / 1'000'000 + 3'600'000);
+  Publish(manifest);
+  REQUIRE(Put(folder + "/" + KeyOfThis() + ".verdict", "{").ok());
+  Run(JobKind::kRestore);
+  CHECK(Holds(channel.last_reason(), "its clocks would go back"));
 }
 
 TEST_CASE_FIXTURE(Workshop, "a snapshot of a machine that has run for longer is left alone") {
@@ -354,6 +440,36 @@ TEST_CASE_FIXTURE(Workshop,
 }
 
 TEST_CASE_FIXTURE(Workshop,
+                  "files that came with a snapshot are taken back when it does not serve") {
+  root.File("srv/config", "as in the image");
+  job.since_ns = Now(CLOCK_REALTIME) - int64_t{3600} * 1'000'000'000;
+  root.File("srv/config", "as the start has written it");
+  root.File("srv/server.pid", "1001");
+  Dump();
+  root.File("srv/config", "as in the image");
+  root.Remove("srv/server.pid");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("CRIU fails") {
+    criu.on_restore = [this] {
+      CHECK(root.Read("srv/config") == "as the start has written it");
+      CHECK(root.Read("srv/server.pid") == "1001");
+    };
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    Run(JobKind::kRestore);
+    CHECK(channel.last_reason() == "criu restore: pid 1000 is taken");
+  }
+  SUBCASE("nothing comes of what was restored") {
+    channel.Tell(WorkerRequest::Kind::kUseless, 0, "not ready within 5000 ms");
+    Run(JobKind::kRestore);
+    CHECK(channel.kinds().back() == Kind::kDone);
+    CHECK(channel.last_reason() == "not ready within 5000 ms");
+  }
+  CHECK(root.Read("srv/config") == "as in the image");
+  CHECK_FALSE(std::filesystem::exists(root.At("srv/server.pid")));
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop,
                   "more files than may travel decline the dump before anybody is disturbed") {
   job.since_ns = 0;
   root.File("srv/huge", "");
@@ -385,6 +501,13 @@ TEST_CASE_FIXTURE(Workshop, "a dump that fails leaves no trace in the folder") {
     Dump();
     CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
     CHECK(channel.last_reason() == "criu dump: Connected TCP socket");
+  }
+  SUBCASE("because CRIU is gone in the middle of it") {
+    criu.failure = Error("criu: it has ended without an answer");
+    criu.leaves_tree_suspect = true;
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK(channel.reports.back().value == 1);
   }
   SUBCASE("while the tree is frozen: too much was written meanwhile") {
     job.since_ns = 0;

@@ -168,16 +168,15 @@ void Snapshotter::Finish(Error error) {
   }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
-  if (on_judged_) return Judged(std::move(error));
   if (std::exchange(criu_dumps_, false)) {
     const DumpEvents dump = std::exchange(dump_, {});
     if (dump.on_broken) dump.on_broken(error);
     return;
   }
+  if (on_judged_) return Judged(std::move(error));
   if (dump_.on_resumed) return Resumed(std::move(error));
   if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
-  TakenBack();
 }
 
 void Snapshotter::Answer(Result<Restored> restored) {
@@ -201,14 +200,9 @@ void Snapshotter::Published(const Result<void>& published) {
   if (dump.on_published) dump.on_published(published);
 }
 
-void Snapshotter::TakenBack() {
-  if (const auto on_taken_back = std::exchange(on_taken_back_, nullptr)) on_taken_back();
-}
-
 void Snapshotter::Cancel() {
   on_restored_ = nullptr;
   on_judged_ = nullptr;
-  on_taken_back_ = nullptr;
   dump_ = {};
   criu_dumps_ = false;
   EndHelpers();
@@ -279,7 +273,6 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
       EndHelpers();
-      TakenBack();
       if (on_judged_) {
         return Judged(
             Judgement{std::string(BoardText(report.text)), std::string(BoardText(report.reason))});
@@ -335,13 +328,9 @@ void Snapshotter::RestoreServed(Milliseconds ready, OnJudged on_judged) {
   AwaitJudgement(std::move(on_judged));
 }
 
-void Snapshotter::RestoreFailed(const std::string& why, std::function<void()> on_taken_back) {
-  on_taken_back_ = std::move(on_taken_back);
+void Snapshotter::RestoreFailed(const std::string& why, OnJudged on_judged) {
   Tell(WorkerRequest::Kind::kUseless, 0, why);
-  limit_ = clock_.After(channel_ ? kTakeBackLimit : Milliseconds(0), [this] {
-    EndHelpers();
-    TakenBack();
-  });
+  AwaitJudgement(std::move(on_judged));
 }
 
 // A worker that is gone already is told of from the loop, as everything else.

@@ -79,10 +79,11 @@ class Snapshots {
 
   virtual void Restore(OnRestored on_restored) = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
-  // `on_judged` may be empty. `on_taken_back`, from the loop: it is noted, and the files that came
-  // with it are gone again, as far as that can be; nothing of the tree may run any more.
+  // `on_judged`, from the loop, may be empty. Of one that failed nothing may run any more (but
+  // where the container ends): the files that came with it are gone again by then, as far as can
+  // be.
   virtual void RestoreServed(Milliseconds ready, OnJudged on_judged) = 0;
-  virtual void RestoreFailed(const std::string& why, std::function<void()> on_taken_back) = 0;
+  virtual void RestoreFailed(const std::string& why, OnJudged on_judged) = 0;
 
   // Whether a dump would make a snapshot: there is a key, and none of that key yet, or
   // (--snapshot create) one that gives way.
@@ -104,10 +105,9 @@ class Snapshotter : public Snapshots {
  public:
   // For the worker to note what came of it, when CRIU has hung.
   static constexpr Milliseconds kWorkerGrace{1000};
-  // For the worker to note what a snapshot is worth, when somebody waits for that.
+  // For the worker to note what a snapshot is worth, and to take back the files that came with it,
+  // when somebody waits for that.
   static constexpr Milliseconds kJudgeLimit{10'000};
-  // For it to take back the files that came with a snapshot.
-  static constexpr Milliseconds kTakeBackLimit{5000};
 
   struct Options {
     std::string criu;                                 // path of the program
@@ -129,7 +129,7 @@ class Snapshotter : public Snapshots {
 
   void Restore(OnRestored on_restored) override;
   void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
-  void RestoreFailed(const std::string& why, std::function<void()> on_taken_back) override;
+  void RestoreFailed(const std::string& why, OnJudged on_judged) override;
   bool WantsDump() const override;
   bool HasProven() const override { return has_proven_; }
   void Dump(const Tree& tree, DumpEvents events) override;
@@ -164,7 +164,6 @@ class Snapshotter : public Snapshots {
   void Judged(const Result<Judgement>& judged);
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
-  void TakenBack();
   void EndHelpers();
   void KillHelpers(const char* name);
 
@@ -186,7 +185,6 @@ class Snapshotter : public Snapshots {
   OnJudged on_judged_;
   DumpEvents dump_;
   bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
-  std::function<void()> on_taken_back_;
   std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;

@@ -610,8 +610,9 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
+  if (awaits_judgement_) return;
   exit_waits_ = IsBeingDumped();
-  if (exit_waits_ || awaits_judgement_) return;
+  if (exit_waits_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }

@@ -23,12 +23,12 @@ constexpr Milliseconds kNoPatience{0};
 bool Supervisor::IsRestored() const { return BoardText(status_.origin) == kRestore; }
 
 process::Launcher& Supervisor::LauncherForHooks() {
-  return parts_.keeper ? parts_.keeper->for_hooks() : parts_.launcher;
+  return parts_.keeper && !dump_broke_ ? parts_.keeper->for_hooks() : parts_.launcher;
 }
 
 // One that is started again is not dumped any more.
 process::Launcher& Supervisor::LauncherForWorkload() {
-  const bool is_first = status_.restarts == 0;
+  const bool is_first = status_.restarts == 0 && !dump_broke_;
   return parts_.keeper && is_first ? parts_.keeper->for_workload() : parts_.launcher;
 }
 
@@ -106,7 +106,7 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   if (tree_is_to_end_) {
     awaits_judgement_ = true;
     return parts_.snapshots->RestoreFailed(
-        why, [this, why] { EndOfCreate("what was restored did not serve: " + why); });
+        why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
   }
   NoteSnapshot("cold start: the restored server did not serve: " + why);
   SetBoardText(status_.origin, kCold);
@@ -132,7 +132,10 @@ void Supervisor::StartCold(Trigger then) {
 void Supervisor::TakeBackFiles(Trigger then) {
   const std::string why = std::exchange(useless_, "");
   if (why.empty()) return Fire(then);
-  parts_.snapshots->RestoreFailed(why, [this, then] { Fire(then); });
+  parts_.snapshots->RestoreFailed(why, [this, then](const Result<Snapshots::Judgement>& judged) {
+    if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
+    Fire(then);
+  });
 }
 
 // Ready

@@ -16,7 +16,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
   bool has_proven = false;
-  bool takes_back = true;  // at once
+  bool takes_back = true;  // at once, when a restore failed
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
   std::vector<std::string> calls;
@@ -26,7 +26,6 @@ class FakeSnapshots : public lifecycle::Snapshots {
   OnRestored on_restored;
   OnJudged on_judged;
   DumpEvents dump;
-  std::function<void()> on_taken_back;
 
   bool Has(const std::string& call) const {
     return std::find(calls.begin(), calls.end(), call) != calls.end();
@@ -49,9 +48,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
     const DumpEvents events = std::exchange(dump, {});
     events.on_broken(Error(why));
   }
-  void TakenBack() {
-    if (const auto then = std::exchange(on_taken_back, nullptr)) then();
-  }
+  void TakenBack() { Judge(Judgement{"failed", ""}); }
   void Published(const Result<void>& published) {
     const DumpEvents events = std::exchange(dump, {});
     if (events.on_published) events.on_published(published);
@@ -65,9 +62,9 @@ class FakeSnapshots : public lifecycle::Snapshots {
     on_judged = std::move(answer);
     calls.push_back("served " + std::to_string(ready.count()));
   }
-  void RestoreFailed(const std::string& why, std::function<void()> then) override {
+  void RestoreFailed(const std::string& why, OnJudged answer) override {
+    on_judged = std::move(answer);
     calls.push_back("useless: " + why);
-    on_taken_back = std::move(then);
     if (takes_back) TakenBack();
   }
   bool HasProven() const override { return has_proven; }
@@ -84,7 +81,6 @@ class FakeSnapshots : public lifecycle::Snapshots {
     calls.emplace_back("cancel");
     on_restored = nullptr;
     on_judged = nullptr;
-    on_taken_back = nullptr;
     dump = {};
   }
 };

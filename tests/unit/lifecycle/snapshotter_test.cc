@@ -228,34 +228,36 @@ TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed o
     CHECK(told->kind == WorkerRequest::Kind::kServed);
     CHECK(told->value == 120);
   }
-  bool is_taken_back = false;
+  std::string heard;
   SUBCASE("it did not") {
-    snapshotter->RestoreFailed("not ready within 5000 ms", [&] { is_taken_back = true; });
+    snapshotter->RestoreFailed("not ready within 5000 ms", [&](const auto& judged) {
+      heard = judged ? judged->standing : judged.error().message();
+    });
     const std::optional<WorkerRequest> told = Hear();
     REQUIRE(told);
     CHECK(told->kind == WorkerRequest::Kind::kUseless);
     CHECK(BoardText(told->text) == "not ready within 5000 ms");
-    CHECK_FALSE(is_taken_back);
+    CHECK(heard.empty());
     SUBCASE("and its files are taken back") {
-      Say(ReportOf(Kind::kDone));
-      CHECK(is_taken_back);
+      Say(ReportOf(Kind::kDone, "failed"));
+      CHECK(heard == "failed");
       return;
     }
     SUBCASE("and the worker dies over it") {
       HangUp();
-      CHECK(is_taken_back);
+      CHECK(heard == "the worker has ended");
       return;
     }
     SUBCASE("and the worker takes for ever") {
-      clock.Advance(Snapshotter::kTakeBackLimit);
-      CHECK(is_taken_back);
+      clock.Advance(Snapshotter::kJudgeLimit);
+      CHECK(heard == "it could not be noted in time");
       CHECK(HasEnded(worker()));
       return;
     }
     SUBCASE("and the container ends") {
       snapshotter->Cancel();
       clock.Advance(1h);
-      CHECK_FALSE(is_taken_back);
+      CHECK(heard.empty());
       return;
     }
   }
@@ -284,6 +286,11 @@ TEST_CASE_FIXTURE(Desk, "who waits for a verdict hears once what was noted, or t
     CHECK(heard.empty());
     Say(ReportOf(Kind::kDone, "proven", "restored in 120 ms"));
     expected = "proven: restored in 120 ms";
+  }
+  SUBCASE("a failure is noted as well") {
+    snapshotter->RestoreFailed("not ready", hear);
+    Say(ReportOf(Kind::kDone, "unproven", "not ready"));
+    expected = "unproven: not ready";
   }
   SUBCASE("it cannot be noted") {
     snapshotter->RestoreServed(120ms, hear);
@@ -611,11 +618,11 @@ TEST_CASE_FIXTURE(Desk, "a verdict that nobody waits for any more is dropped") {
   SayKey();
   Say(ReportOf(Kind::kNothing, "", "none"));
   snapshotter->RestoreServed(1ms, nullptr);
-  bool is_taken_back = false;
-  snapshotter->RestoreFailed("x", [&] { is_taken_back = true; });
-  CHECK_FALSE(is_taken_back);  // from the loop
+  bool is_answered = false;
+  snapshotter->RestoreFailed("x", [&](const auto& judged) { is_answered = !judged.ok(); });
+  CHECK_FALSE(is_answered);  // from the loop
   clock.Turn();
-  CHECK(is_taken_back);
+  CHECK(is_answered);
   CHECK(log.Count("snapshot.failed") == 0);
 }
 

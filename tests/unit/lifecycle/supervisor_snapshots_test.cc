@@ -653,6 +653,7 @@ TEST_CASE_FIXTURE(Kept,
   keeper.Left();
   snapshots.Ready();
   keeper.root_pid = 0;
+  const pid_t first = last().pid;
   Unlisten();
   ExitLast(ExitStatus::Code(3));
   Turns();
@@ -671,7 +672,8 @@ TEST_CASE_FIXTURE(Kept,
     snapshots.Broken("criu: it has ended without an answer");
     Turns();
     CHECK_FALSE(exit_code);
-    CHECK(keeper.workloads == Words{"./server", "./server"});
+    CHECK(last().spec.argv == Words{"./server"});
+    CHECK(last().pid != first);
   }
   SUBCASE("SIGTERM comes first") {
     Signal(SIGTERM);
@@ -693,7 +695,9 @@ TEST_CASE_FIXTURE(Kept,
   CHECK(tree.SentTo(first).front() == SIGKILL);
   CHECK_FALSE(tree.IsAlive(first));
   CHECK(phase() == Phase::kWaitingForPort);
-  CHECK(keeper.workloads == Words{"./server", "./server"});
+  CHECK(last().spec.argv == Words{"./server"});
+  CHECK(last().pid != first);
+  CHECK(keeper.workloads == Words{"./server"});  // the second has no keeper
   CHECK(published.restarts == 0);
   CHECK(log.Count("snapshot.failed") == 1);
   CHECK(Holds(note(), "in the middle of the dump"));
@@ -719,6 +723,7 @@ TEST_CASE_FIXTURE(Kept,
     SUBCASE("one has left a server behind") { it_did = true; }
     return it_did;
   }();
+  const pid_t first = last().pid;
   if (left_a_server) tree.Add(hook + 1000, hook);
   Listen();
   REQUIRE(phase() == Phase::kCheckpointing);
@@ -728,7 +733,8 @@ TEST_CASE_FIXTURE(Kept,
   snapshots.Broken("the worker has ended");
   tree.Remove(hook + 1000);
   Turns();
-  CHECK(keeper.hooks.size() == (left_a_server ? 2 : 1));
+  CHECK(last().spec.argv == Words{left_a_server ? "migrate" : "./server"});
+  CHECK(last().pid != first);
   CHECK(phase() == (left_a_server ? Phase::kStartupHooks : Phase::kWaitingForPort));
 }
 
@@ -959,6 +965,7 @@ TEST_CASE_FIXTURE(Creating, "a server that does not come to be ready is no snaps
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends with 122") {
+  snapshots.takes_back = false;
   SUBCASE("no dump") {
     DumpIt();
     snapshots.Resumed(Error("Connected TCP socket"));
@@ -983,25 +990,23 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     CHECK(Holds(stop_reason(), "its restore failed: pid 1000 is taken"));
   }
   SUBCASE("not serving") {
-    snapshots.takes_back = false;
     TryIt();
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     clock.Advance(5s);
     CHECK(Holds(snapshots.calls.back(), "useless"));
     CHECK(phase() == Phase::kWaitingForPort);
-    snapshots.TakenBack();
+    snapshots.Judge(Snapshots::Judgement{"unproven", "not ready"});
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
     EndRestored(ExitStatus::Signal(SIGTERM));
   }
   SUBCASE("restored, and dead") {
-    snapshots.takes_back = false;
     TryIt();
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     EndRestored(ExitStatus::Signal(SIGSEGV));
     CHECK_FALSE(exit_code);
-    snapshots.TakenBack();
+    snapshots.Judge(Error("the worker has ended"));
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
   }
   Turns();

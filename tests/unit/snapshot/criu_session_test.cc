@@ -333,6 +333,34 @@ TEST_CASE_FIXTURE(Place, "a CRIU that dies at any step is an error, and nobody w
   }
 }
 
+TEST_CASE_FIXTURE(Place, "a CRIU that is gone after it has begun leaves a tree that is suspect") {
+  const auto dump = [this](Swrk::Act act) {
+    Swrk swrk(std::move(act));
+    CriuSession criu(swrk.TakeNear());
+    std::filesystem::remove(temp.path() + "/images");
+    CHECK_FALSE(criu.Dump(DumpHere()));
+    return criu.HasLeftTreeSuspect();
+  };
+  CHECK_FALSE(dump([](Swrk&) {}));
+  CHECK_FALSE(dump([](Swrk& swrk) { swrk.Receive(); }));
+  CHECK(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+  }));
+  CHECK(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+    swrk.Ask("query-ext-files", 1000);
+    swrk.Ask("post-dump", 1000);
+  }));
+  // With its own word that it has failed it has put everything in order again.
+  CHECK_FALSE(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+    swrk.Send(Answer(kDump, false));
+  }));
+}
+
 TEST_CASE_FIXTURE(Place, "an answer that is damaged, empty or about something else is an error") {
   for (const std::string& packet :
        {std::string("\x08"), std::string(300, '\xff'), Answer(kDump, true).substr(0, 1)}) {

@@ -128,7 +128,9 @@ Exits with 122 if what was asked for could not be done.
                    R"(Starts COMMAND as `modal-agent` does, takes a snapshot of it once it is ready,
 ends it, and restores the snapshot to try it; then ends. For the build of an
 image, or a job that fills the folder before any container is started. Exits
-with 0 if there is a snapshot now that can be restored, else with 122.
+with 0 if there is a snapshot now that is worth restoring, else with 122. One
+that has proved itself already is left alone, one that was never restored is
+tried, and any other is made anew.
 )"},
     SubcommandHelp{"snapshot list",
                    R"(Lists the snapshots in the folder, the youngest first: key, age, size on disk,

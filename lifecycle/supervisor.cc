@@ -880,6 +880,12 @@ void Supervisor::EnterStopped() {
   status_.exit_code = code;
   Publish();
   StopGateway();
+  if (IsCreating() && !is_created_ && exit_code_ != kExitSnapshotFailed) {
+    parts_.log.Error(
+        "snapshot.create_failed",
+        {{"message", Concat("no snapshot was made: stopped by ", BoardText(status_.stop_by), ": ",
+                            BoardText(status_.stop_reason))}});
+  }
   parts_.log.Info("agent.exit", {{"code", code},
                                  {"by", BoardText(status_.stop_by)},
                                  {"reason", BoardText(status_.stop_reason)},

@@ -229,6 +229,7 @@ class Supervisor {
 
   std::unique_ptr<HookRunner> enter_hooks_;
   std::unique_ptr<HookRunner> late_hooks_;
+  std::vector<pid_t> sessions_before_;        // of those who ran here before the restore
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   std::optional<Clock::TimePoint> dump_began_;
   Clock::TimePoint quiesce_began_{};

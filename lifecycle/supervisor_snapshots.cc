@@ -51,6 +51,7 @@ void Supervisor::EnterRestoring() {
   if (attached_) return Fire(Trigger::kRestoreFailed);
   EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
+  sessions_before_ = parts_.tree.Sessions();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
@@ -123,8 +124,8 @@ void Supervisor::StartCold(Trigger then) {
   workload_status_.reset();
   workload_session_ = 0;
   status_.workload_pid = 0;
-  restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
-                                               SIGKILL, kNoPatience, [this, then] {
+  restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, sessions_before_, SIGKILL,
+                                               kNoPatience, [this, then] {
                                                  Retire(std::move(restore_end_));
                                                  TakeBackFiles(then);
                                                });

@@ -89,6 +89,11 @@ Result<void> MakeWay(Store& store, const std::string& key) {
   return store.Delete(key);
 }
 
+// Where a restore that has failed is followed by a dump.
+Result<void> PrepareAnother(const Job& job) {
+  return job.creates && job.raise_pids ? RaisePids() : Result<void>();
+}
+
 // What is known before the dump.
 Manifest NewManifest(const Job& job) {
   Manifest manifest;
@@ -245,6 +250,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
+    if (Result<void> ready_again = PrepareAnother(job); !ready_again) return ready_again;
     return Error(why);
   }
   report = NewReport(WorkerReport::Kind::kRestored);
@@ -253,7 +259,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.value = static_cast<int64_t>(restored->times.pages) * 4096;
   report.cold_ms = manifest.times.cold_ms;
   Tell(report);
-  return AwaitVerdict(store, manifest);
+  return AwaitVerdict(job, store, manifest);
 }
 
 Result<void> Worker::CarryBack(const Store::Found& found) {
@@ -280,7 +286,7 @@ std::string Worker::TakenBack(std::string why) {
 }
 
 // How long it took until it served, or that it did not.
-Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
+Result<void> Worker::AwaitVerdict(const Job& job, Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
   const bool served = told->kind == WorkerRequest::Kind::kServed;
@@ -291,6 +297,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
                   : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
+  if (told->kind == WorkerRequest::Kind::kUseless) {
+    if (Result<void> ready = PrepareAnother(job); !ready) return ready;
+  }
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
   SetBoardText(report.text, StandingName(verdict->standing));
   SetBoardText(report.reason, verdict->reason);

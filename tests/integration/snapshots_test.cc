@@ -445,5 +445,67 @@ TEST_CASE("SIGTERM during a dump that hangs stops the server in order") {
   CHECK(agent.CountReports("listener signal TERM") == 1);
 }
 
+// In front of the server -------------------------------------------------------------------------
+
+const Words kFront = {"--listen", "9000", "--hold-requests", "60s", "--"};
+
+Words InFront(const Words& command) {
+  Words words = kFront;
+  words.insert(words.end(), command.begin(), command.end());
+  return words;
+}
+
+// What hangs is killed, which is a cold start, or a dump that came to nothing.
+void IsAnsweredAfter(bool is_restore) {
+  AgentProcess agent(is_restore ? WithSnapshot(InFront({kListener}), "refuse hang")
+                                : Snapshots(InFront({kListener}), "hang refuse", "auto"));
+  agent.WaitForReport(is_restore ? "criu asked restore" : "criu asked dump");
+  Client waiting = agent.Connect(9000);
+  REQUIRE(waiting.Request("/"));
+  const std::vector<ProcessSeen> criu = agent.Processes("criu --no-default-config");
+  REQUIRE(criu.size() == 1);
+  agent.SignalInside(criu[0], SIGKILL);
+  CHECK(waiting.ReadAnswer().status == 200);
+  agent.WaitFor("lifecycle.ready");
+}
+
+TEST_CASE("requests that come while a restore goes on are answered after it") {
+  IsAnsweredAfter(true);
+}
+
+TEST_CASE("requests that come while a dump goes on are answered after it") {
+  IsAnsweredAfter(false);
+}
+
+// --snapshot create -------------------------------------------------------------------------------
+
+TEST_CASE("to create a snapshot ends with 0 or 122, and says why") {
+  SUBCASE("made and tried") {
+    AgentProcess agent(Snapshots({"--", kListener}, "ok ok", "create"));
+    CHECK(agent.WaitForExit() == 122);  // of a listener that starts within no time
+    CHECK(agent.Count("snapshot.restored") == 1);
+    CHECK(agent.Count("snapshot.done", {{"standing", "not-worth-it"}}) == 1);
+    CHECK(Contains(agent.Find("agent.exit")["reason"], "not worth it"));
+  }
+  SUBCASE("a dump that is refused") {
+    AgentProcess agent(Snapshots({"--", kListener}, "refuse refuse", "create"));
+    CHECK(agent.WaitForExit() == 122);
+    CHECK(Contains(agent.Find("agent.exit")["reason"], "criu dump"));
+  }
+  SUBCASE("one that is there and has not proved itself yet") {
+    AgentOptions options = WithSnapshot({"--", kListener}, "refuse ok");
+    options.arguments = Snapshots({"--", kListener}, "", "create").arguments;
+    AgentProcess agent(std::move(options));
+    CHECK(agent.WaitForExit() == 0);
+    CHECK(agent.Count("workload.start") == 0);
+    CHECK(agent.WaitFor("snapshot.done")["standing"] == "proven");
+  }
+  SUBCASE("without CRIU") {
+    AgentProcess agent(Snapshots({"--criu", "/mnt/bin/none", "--", kListener}, "", "create"));
+    CHECK(agent.WaitForExit() == 122);
+    CHECK(agent.Count("workload.start") == 0);
+  }
+}
+
 }  // namespace
 }  // namespace modal::test

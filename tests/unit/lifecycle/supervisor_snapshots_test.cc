@@ -247,6 +247,21 @@ TEST_CASE_FIXTURE(Kept, "signals reach the restored server's own group, not its 
   CHECK(root().group_signals.empty());
 }
 
+TEST_CASE_FIXTURE(Kept, "who ran here before the restore is none of what it has left") {
+  constexpr pid_t kEarlier = 7;
+  tree.Add(kEarlier, 1);  // what has started us had started it
+  Start();
+  tree.Add(kRoot);
+  KillsWork();
+  snapshots.Answer(Error("criu restore: no"));
+  tree.Remove(kRoot);
+  clock.Advance(100ms);
+  Turns();
+  CHECK(tree.SentTo(kEarlier).empty());
+  CHECK(tree.SentTo(kRoot) == Signals{SIGKILL});
+  CHECK(phase() == Phase::kWaitingForPort);
+}
+
 TEST_CASE_FIXTURE(Kept, "signals reach a restored server that a hook had started") {
   options.command.clear();
   options.on_enter = {"./server &"};
@@ -940,6 +955,7 @@ TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restore
     KillsWork();
     EndRestored(ExitStatus::Signal(SIGSEGV));
     CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(origin() == "cold");
     CHECK(phase() == Phase::kWaitingForPort);
     CHECK(last().spec.argv == Words{"./server"});
     Listen();

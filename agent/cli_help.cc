@@ -128,18 +128,21 @@ Exits with 122 if what was asked for could not be done.
                    R"(Starts COMMAND as `modal-agent` does, takes a snapshot of it once it is ready,
 ends it, and restores the snapshot to try it; then ends. For the build of an
 image, or a job that fills the folder before any container is started. Exits
-with 0 if there is a snapshot now that can be restored, else with 122.
+with 0 if there is a snapshot now that is worth restoring, else with 122. One
+that has proved itself already is left alone, one that was never restored is
+tried, and any other is made anew.
 )"},
     SubcommandHelp{"snapshot list",
                    R"(Lists the snapshots in the folder, the youngest first: key, age, size on disk,
-what is known of its worth, and the command. Those in use by a container at this
-moment are marked *.
+the uptime of the machine that it needs, what is known of its worth, and the
+command. Those in use by a container at this moment are marked *; an uptime that
+this machine does not have yet is marked !.
 )"},
     SubcommandHelp{"snapshot inspect",
                    R"(Shows all that is known of a snapshot: key, image, command, names of the
-variables that count, times, processes with their memory and what they were
-waiting for, files, what is known of its worth, the uptime that it needs, and
-whether it can be restored here, or why not.
+variables that count, times, the tree of processes with the runtime of each,
+what it waited for and its memory by kind, files, what is known of its worth,
+the uptime that it needs, and whether it can be restored here, or why not.
 )"},
     SubcommandHelp{"snapshot verify",
                    R"(Reads every byte of these snapshots, or of all, and compares checksums. Exits

@@ -1,5 +1,6 @@
 #include "agent/snapshot_parts.h"
 
+#include <linux/capability.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -19,6 +20,15 @@
 
 namespace modal {
 namespace {
+
+// Whether one's own group is named among the others makes no difference to anybody, and depends on
+// who has started us (the build of an image, or a container of it). But a restored process gets
+// exactly the groups that it had, for which CRIU needs CAP_SETGID if they are not its own.
+std::vector<gid_t> GroupsThatCount(std::vector<gid_t> groups, gid_t own) {
+  const bool may_set = (process::CurrentCapabilities().effective >> CAP_SETGID & 1) != 0;
+  if (may_set) groups.erase(std::remove(groups.begin(), groups.end(), own), groups.end());
+  return groups;
+}
 
 std::vector<gid_t> OwnGroups() {
   std::vector<gid_t> groups(static_cast<size_t>(std::max(0, ::getgroups(0, nullptr))));
@@ -94,7 +104,8 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   inputs.workdir = WorkdirOf(options);
   inputs.uid = options.credentials ? options.credentials->uid : ::geteuid();
   inputs.gid = options.credentials ? options.credentials->gid : ::getegid();
-  inputs.groups = options.credentials ? options.credentials->groups : OwnGroups();
+  inputs.groups =
+      options.credentials ? options.credentials->groups : GroupsThatCount(OwnGroups(), inputs.gid);
   // What it would have without us saying so, said.
   const uint64_t held = process::CurrentCapabilities().permitted;
   inputs.capabilities = options.capabilities.value_or(inputs.uid == 0 ? held : 0) & held;

@@ -146,6 +146,14 @@ bool RealProcessTree::AnythingLeftInside(const std::vector<pid_t>& sessions) {
                      [&sessions](const auto& process) { return BelongsToAny(process, sessions); });
 }
 
+std::vector<pid_t> RealProcessTree::Sessions() {
+  std::vector<pid_t> sessions;
+  Result<std::vector<process::ProcessInfo>> members = Members(Scope::kDescendants);
+  if (!members) return sessions;
+  for (const process::ProcessInfo& process : *members) sessions.push_back(process.session);
+  return sessions;
+}
+
 bool RealProcessTree::CanTellApart() { return process::ListProcesses().ok(); }
 
 }  // namespace modal::lifecycle

@@ -44,6 +44,8 @@ class ProcessTree {
   virtual bool AnythingLeftOutside(const std::vector<pid_t>& sessions) = 0;
   // The same inside of them. True without /proc, unless there are none.
   virtual bool AnythingLeftInside(const std::vector<pid_t>& sessions) = 0;
+  // Of every descendant of ours that runs, helpers excepted; none without /proc.
+  virtual std::vector<pid_t> Sessions() = 0;
   // False without /proc: then nobody can say whether what is left is more than the helpers, and
   // they are ended before everything else.
   virtual bool CanTellApart() = 0;
@@ -68,6 +70,7 @@ class RealProcessTree : public ProcessTree {
   bool AnythingLeft() override;
   bool AnythingLeftOutside(const std::vector<pid_t>& sessions) override;
   bool AnythingLeftInside(const std::vector<pid_t>& sessions) override;
+  std::vector<pid_t> Sessions() override;
   bool CanTellApart() override;
   void NoteSession(pid_t session) override { started_sessions_.insert(session); }
   void SpareHelper(pid_t pid) override { helpers_.insert(pid); }

@@ -128,9 +128,9 @@ void Supervisor::EnterStep(BootStep step) {
 }
 
 // A part that ends now.
-void Supervisor::AddStep(BootStep step, Clock::TimePoint began) {
+void Supervisor::AddStep(BootStep step, Clock::TimePoint began, bool failed) {
   const int64_t now = MicrosecondsOf(parts_.clock.Now());
-  status_.timeline.Add({step, 0, MicrosecondsOf(began), now}, now);
+  status_.timeline.Add({step, failed ? 1U : 0U, MicrosecondsOf(began), now}, now);
 }
 
 // What the worker has told of.
@@ -834,6 +834,7 @@ void Supervisor::EnterStopping(Phase from) {
   const bool is_worthless =
       from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
+  port_look_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
   if (enter_hooks_) {
@@ -881,6 +882,12 @@ void Supervisor::EnterStopped() {
   status_.exit_code = code;
   Publish();
   StopGateway();
+  if (IsCreating() && !is_created_ && exit_code_ != kExitSnapshotFailed) {
+    parts_.log.Error(
+        "snapshot.create_failed",
+        {{"message", Concat("no snapshot was made: stopped by ", BoardText(status_.stop_by), ": ",
+                            BoardText(status_.stop_reason))}});
+  }
   parts_.log.Info("agent.exit", {{"code", code},
                                  {"by", BoardText(status_.stop_by)},
                                  {"reason", BoardText(status_.stop_reason)},

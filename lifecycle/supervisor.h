@@ -91,7 +91,7 @@ class Supervisor {
   void Fire(Trigger trigger);
   void SetPhase(Phase phase);
   void EnterStep(BootStep step);
-  void AddStep(BootStep step, Clock::TimePoint began);
+  void AddStep(BootStep step, Clock::TimePoint began, bool failed = false);
   void TakeSteps();
   void Enter(Phase phase, Phase from);
   void EnterRestoring();
@@ -128,6 +128,7 @@ class Supervisor {
   void RestoreCameToNothing(const std::string& why);
   void StartCold(Trigger then);
   void TakeBackFiles(Trigger then);
+  void AwaitFreePort(Trigger then, Clock::TimePoint limit);
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);
@@ -229,6 +230,7 @@ class Supervisor {
 
   std::unique_ptr<HookRunner> enter_hooks_;
   std::unique_ptr<HookRunner> late_hooks_;
+  std::vector<pid_t> sessions_before_;        // of those who ran here before the restore
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   std::optional<Clock::TimePoint> dump_began_;
   Clock::TimePoint quiesce_began_{};
@@ -254,6 +256,7 @@ class Supervisor {
   std::unique_ptr<Timer> gateway_start_;
   std::unique_ptr<Timer> startup_timeout_;
   std::unique_ptr<Timer> startup_probe_;
+  std::unique_ptr<Timer> port_look_;
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;
   std::unique_ptr<Timer> refuse_;

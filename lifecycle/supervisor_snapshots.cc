@@ -19,6 +19,8 @@ constexpr std::string_view kRestore = "restore";
 constexpr Milliseconds kGatewayDelayBesideRestore{50};
 // Nothing of a failed restore is worth waiting for.
 constexpr Milliseconds kNoPatience{0};
+constexpr Milliseconds kPortPatience{2000};
+constexpr Milliseconds kPortPause{2};
 
 }  // namespace
 
@@ -54,6 +56,7 @@ void Supervisor::EnterRestoring() {
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
   // CRIU has been started, and has still to be told to go on.
+  sessions_before_ = parts_.tree.Sessions();
   if (!TakeBaseline()) {
     parts_.snapshots->Cancel();
     return Fire(Trigger::kAgentFailed);
@@ -132,20 +135,31 @@ void Supervisor::StartCold(Trigger then) {
   workload_status_.reset();
   workload_session_ = 0;
   status_.workload_pid = 0;
-  restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
-                                               SIGKILL, kNoPatience, [this, then] {
+  restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, sessions_before_, SIGKILL,
+                                               kNoPatience, [this, then] {
                                                  Retire(std::move(restore_end_));
                                                  TakeBackFiles(then);
                                                });
 }
 
 void Supervisor::TakeBackFiles(Trigger then) {
+  const Clock::TimePoint limit = parts_.clock.Now() + kPortPatience;
   const std::string why = std::exchange(useless_, "");
-  if (why.empty()) return Fire(then);
-  parts_.snapshots->RestoreFailed(why, [this, then](const Result<Snapshots::Judgement>& judged) {
-    if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
-    Fire(then);
-  });
+  if (why.empty()) return AwaitFreePort(then, limit);
+  parts_.snapshots->RestoreFailed(
+      why, [this, then, limit](const Result<Snapshots::Judgement>& judged) {
+        if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
+        AwaitFreePort(then, limit);
+      });
+}
+
+// Sockets outlive by a moment whoever held them: on their way from CRIU to the processes that it
+// was about to restore, or with threads that are a little later. It was free before.
+void Supervisor::AwaitFreePort(Trigger then, Clock::TimePoint limit) {
+  const Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
+  const bool is_taken = !attached_ && listeners && FindTaken(*listeners);
+  if (!is_taken || parts_.clock.Now() >= limit) return Fire(then);
+  port_look_ = parts_.clock.After(kPortPause, [this, then, limit] { AwaitFreePort(then, limit); });
 }
 
 // Ready
@@ -234,6 +248,7 @@ void Supervisor::DumpEnded(const std::string& problem) {
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (problem.empty()) return;
+  if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, true);
   status_.timeline.Fail();
   parts_.log.Warn("snapshot.failed", {{"message", problem}});
   NoteSnapshot("no snapshot: " + problem);

@@ -13,10 +13,12 @@
 namespace modal::snapshot {
 namespace {
 
-constexpr std::array<std::string_view, 13> kOfOneRun{
-    "HOSTNAME", "container_uuid", "INVOCATION_ID", "JOURNAL_STREAM", "LISTEN_PID",
-    "MAINPID",  "NOTIFY_SOCKET",  "WATCHDOG_PID",  "MANAGERPID",     "SYSTEMD_EXEC_PID",
-    "_",        "SHLVL",          "OLDPWD"};
+// Some runtimes say TERM and container also where there is no terminal, and not in an image's
+// build.
+constexpr std::array<std::string_view, 15> kOfOneRun{
+    "HOSTNAME",         "container", "container_uuid", "INVOCATION_ID", "JOURNAL_STREAM",
+    "LISTEN_PID",       "MAINPID",   "NOTIFY_SOCKET",  "WATCHDOG_PID",  "MANAGERPID",
+    "SYSTEMD_EXEC_PID", "_",         "SHLVL",          "OLDPWD",        "TERM"};
 
 std::string_view NameOf(std::string_view variable) {
   return variable.substr(0, variable.find('='));

@@ -5,6 +5,7 @@
 //                            limits, hooks ...) is in the key by itself, and log levels, timeouts
 //                            and snapshot flags do not
 //   HOSTNAME, container_uuid what names the one container
+//   TERM, container          what some runtimes say, terminal or not, and builds of images do not
 //   INVOCATION_ID ...        what systemd passes to one run of a service
 //   _, SHLVL, OLDPWD         what the shell that started us leaves behind
 //   Kubernetes' services     for each service it injects a whole group: NAME_SERVICE_HOST with an

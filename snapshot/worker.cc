@@ -91,6 +91,11 @@ Result<void> MakeWay(Store& store, const std::string& key) {
   return store.Delete(key);
 }
 
+// Where a restore that has failed is followed by a dump.
+Result<void> PrepareAnother(const Job& job) {
+  return job.creates && job.raise_pids ? RaisePids() : Result<void>();
+}
+
 // What is known before the dump.
 Manifest NewManifest(const Job& job) {
   Manifest manifest;
@@ -368,6 +373,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
+    if (Result<void> ready_again = PrepareAnother(job); !ready_again) return ready_again;
     return Error(why);
   }
   WorkerReport report = NewReport(WorkerReport::Kind::kRestored);
@@ -376,7 +382,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.value = static_cast<int64_t>(restored->times.pages) * 4096;
   report.cold_ms = manifest.times.cold_ms;
   Tell(report);
-  return AwaitVerdict(store, manifest);
+  return AwaitVerdict(job, store, manifest);
 }
 
 // CRIU serves one call, and that one is over.
@@ -389,14 +395,18 @@ Result<void> Worker::GuessedWrong(const Job& job, Store& store, const KeyInquiry
 }
 
 Result<void> Worker::CarryBack(const Store::Found& found) {
-  if (found.manifest.carried_files == 0) return {};
-  const std::string path = found.path + "/" + kCarriedFiles;
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!file) return Error::FromErrno(path, errno);
-  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  const bool has_files = found.manifest.carried_files > 0;
+  if (!has_files && found.manifest.sockets.empty()) return {};
+  UniqueFd file;
+  if (has_files) {
+    const std::string path = found.path + "/" + kCarriedFiles;
+    file.Reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file) return Error::FromErrno(path, errno);
+  }
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get(), found.manifest.sockets);
   if (!replaced) return std::move(replaced.error());
   replaced_ = *std::move(replaced);
-  return PutBackFiles(root_, file.get());
+  return has_files ? PutBackFiles(root_, file.get()) : Result<void>();
 }
 
 // The cold start that follows finds the root as it was. Returns why that is, and what else failed.
@@ -408,7 +418,7 @@ std::string Worker::TakenBack(std::string why) {
 }
 
 // How long it took until it served, or that it did not.
-Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
+Result<void> Worker::AwaitVerdict(const Job& job, Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
   const bool served = told->kind == WorkerRequest::Kind::kServed;
@@ -419,6 +429,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
                   : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
+  if (told->kind == WorkerRequest::Kind::kUseless) {
+    if (Result<void> ready = PrepareAnother(job); !ready) return ready;
+  }
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
   SetBoardText(report.text, StandingName(verdict->standing));
   SetBoardText(report.reason, verdict->reason);
@@ -469,6 +482,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   Manifest manifest = NewManifest(job);
   manifest.processes = std::move(facts->processes);
   manifest.descriptors = std::move(facts->descriptors);
+  manifest.sockets = std::move(facts->sockets);
 
   DumpSpec spec;
   spec.images_dir = staging->images_dir();

@@ -50,7 +50,7 @@ class Worker {
   Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry);
   Result<void> CarryBack(const Store::Found& found);
   std::string TakenBack(std::string why);
-  Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
+  Result<void> AwaitVerdict(const Job& job, Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
   void Nothing(std::string_view reason, bool has_snapshot);

@@ -73,16 +73,16 @@ class Session:
         return run([os.path.join(TREE, "packaging", "base-image.sh"), *packages], timeout=900,
                    env=self.environment).stdout.strip()
 
-    def build(self, name, context, containerfile=None, arguments=None, timeout=300):
+    def build(self, name, context, containerfile=None, arguments=None, timeout=300, options=(), network="host"):
         image = f"localhost/modal-agent-test/{name}:{self.id}"
-        options = [f"--build-arg={key}={value}" for key, value in (arguments or {}).items()]
+        options = [*options, *(f"--build-arg={key}={value}" for key, value in (arguments or {}).items())]
         if containerfile is not None:
             options.append(f"--file={containerfile}")
         before = self._build_containers()
         self.images.append(image)
         try:
             # No layers: what a build leaves behind is the image and nothing else.
-            self.podman("build", "--quiet", "--format=docker", "--layers=false", "--force-rm", "--network=host",
+            self.podman("build", "--quiet", "--format=docker", "--layers=false", "--force-rm", f"--network={network}",
                         f"--label={self.label}", *options, f"--tag={image}", context, timeout=timeout)
         except BaseException:
             self._abandon_build(before)
@@ -112,6 +112,15 @@ class Session:
         with open(os.path.join(context, "Containerfile"), "w", encoding="utf-8") as file:
             file.write('FROM scratch\nCOPY modal-agent /modal-agent\nENTRYPOINT ["/modal-agent"]\n')
         return self.build("agent", context)
+
+    def folder_image(self, name, folder):
+        """One folder, as /NAME, to be copied from."""
+        context = os.path.join(self.folder.name, f"{name}-image")
+        os.makedirs(context)
+        shutil.copytree(folder, os.path.join(context, name))
+        with open(os.path.join(context, "Containerfile"), "w", encoding="utf-8") as file:
+            file.write(f"FROM scratch\nCOPY {name} /{name}\n")
+        return self.build(f"{name}-image", context)
 
     def program_image(self, name, source, below=None):
         """A C program, compiled here and static, on an otherwise empty root; its entry point is `NAME init`, or the

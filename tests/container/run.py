@@ -22,7 +22,8 @@ import time
 sys.dont_write_bytecode = True  # the tree stays as it is
 
 import damage  # noqa: F401 (its trials are among those below)
-import stacks  # noqa: F401 (as are these)
+import hazards  # noqa: F401 (as are these)
+import stacks  # noqa: F401 (and these)
 from containers import PATIENCE, TREE, Failure, Session, check, processes_in, run
 from trials import TRIALS, trial
 
@@ -46,11 +47,13 @@ class Images:
         self.session = session
         self.binary = binary
         self.made = {}
+        self.making = threading.RLock()
 
     def _once(self, name, make):
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
+        with self.making:
+            if name not in self.made:
+                self.made[name] = make()
+            return self.made[name]
 
     def agent(self):
         return self._once("agent", lambda: self.session.agent_image(self.binary))
@@ -91,6 +94,10 @@ class Images:
     def criu(self):
         """The folder of the CRIU bundle, which stays in build/ for the next run."""
         return self._once("criu", lambda: make_bundle(os.path.join(TREE, "build", "criu")))
+
+    def criu_image(self):
+        """It as /criu of an image, to be copied from."""
+        return self._once("criu-image", lambda: self.session.folder_image("criu", self.criu()))
 
 
 def make_bundle(folder):
@@ -495,6 +502,54 @@ def check_criu_cannot(session, images):
     check(seen["verdict"] == "no" and "seccomp=unconfined" in seen["meaning"], f"with a filter: {seen}")
 
 
+# As Docker starts a user other than root: the container has capabilities, and the user has none of them.
+AS_IN_DOCKER = ["sh", "-c", "chown 1000 /proc/self/fd/1 /proc/self/fd/2; exec setpriv --reuid=1000 --regid=1000 "
+                "--clear-groups --inh-caps=-all --ambient-caps=-all \"$@\"", "sh"]
+
+
+@trial("with a CRIU whose file has the capabilities a user who has none takes and restores snapshots")
+def setcap_snapshots(session, images):
+    bundle = os.path.join(session.folder.name, "criu-own")
+    shutil.copytree(images.criu(), bundle)
+    folder = os.path.join(session.folder.name, "snapshots-own")
+    os.makedirs(folder)
+    os.chmod(session.folder.name, 0o755)
+    os.chown(folder, 1000, 1000)
+
+    def start(*command, options=()):
+        return session.start(images.python(), *AS_IN_DOCKER[1:], "/modal-agent", *command,
+                             options=["--network=none", "--entrypoint=sh", "--cap-add=CHECKPOINT_RESTORE",
+                                      "--cap-add=SETPCAP", "--security-opt=seccomp=unconfined",
+                                      f"--volume={bundle}:/opt/modal-agent/criu:ro",
+                                      f"--volume={folder}:/snapshots", *options])
+
+    def says(text, *options):
+        with start("check", "--json", options=options) as container:
+            container.exit_code()
+            check(container.has_line(text), f"check does not say '{text}'")
+
+    def origin():
+        with start("--snapshot-dir=/snapshots", "--", "python3", "/app/server.py") as container:
+            container.wait_ready()
+            seen = json.loads(container.execute("/modal-agent", "status", "--json").stdout)["snapshot"]
+            if seen["origin"] == "cold" and not seen["note"].startswith("no snapshots"):
+                container.wait_for_event("snapshot.done")
+            container.stop()
+            container.exit_code()
+            return seen["origin"], seen["note"]
+
+    says("setcap cap_checkpoint_restore,cap_setpcap[+]ep /opt/modal-agent/criu/criu")
+    seen = origin()
+    check("setcap" in seen[1], f"the start does not say what would help: {seen}")
+    run([*([] if os.geteuid() == 0 else ["podman", "unshare"]), sys.executable, "-c", SETCAP,
+         os.path.join(bundle, "criu")])
+    says("a trial passed")
+    says("no-new-privileges", "--security-opt=no-new-privileges")
+    check(origin()[0] == "cold", "there was a snapshot already")
+    seen = origin()
+    check(seen[0] == "restore", f"it was not restored: {seen}")
+
+
 # Writes what `setcap cap_checkpoint_restore,cap_setpcap+ep FILE` writes.
 SETCAP = """\
 import os, struct, sys
@@ -564,6 +619,16 @@ def containerfile(session, _):
     check(files[0][1] <= 8 << 20, f"the binary has {files[0][1]} bytes, more than 8 MiB")
 
 
+@trial("its target with CRIU is all that an image needs to take and restore snapshots")
+def containerfile_snapshots(session, images):
+    image = session.build("from-source-snapshots", TREE,
+                          containerfile=os.path.join(TREE, "packaging", "Containerfile"),
+                          arguments={"BASE": session.base_image()}, timeout=1500, options=["--target=snapshots"])
+    with session.start(image, "check", "--json", options=["--network=none", *CRIU_PRIVILEGES]) as container:
+        container.expect_exit(0)
+        check(container.has_line("a trial passed"), "check does not say that CRIU works")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agent", required=True, help="the static binary to put into the images")
@@ -604,11 +669,13 @@ def attempt(session, images, function):
         function(session, images)
         return None
     except Failure as failure:
-        said = "\n".join(container.output() for container in session.started[first:])
-        return f"{failure}\n{said}"
+        return f"{failure}\n{said_by(session.started[first:])}"
     except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
-        said = "\n".join(container.output() for container in session.started[first:])
-        return f"{type(error).__name__}: {error}\n{said}"
+        return f"{type(error).__name__}: {error}\n{said_by(session.started[first:])}"
+
+
+def said_by(containers):
+    return "\n".join(container.output() for container in containers if container.lines)
 
 
 if __name__ == "__main__":

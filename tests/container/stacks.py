@@ -7,11 +7,12 @@ pid, and an answer that can be told right from wrong. The warm-up before the dum
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from containers import PATIENCE, Failure, check, processes_in
 from trials import trial
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 WARMUP = 3
 # Who of several workers answers is up to them; so many requests meet each of two.
 REQUESTS = 40
@@ -153,6 +154,84 @@ def register(stack, who, options, core):
 for one in STACKS:
     for user, its_options in USERS:
         register(one, user, its_options, core=one.core and not its_options)
+
+
+def below_root(container):
+    """The server and its keeper are another user's than the agent, groups included."""
+    for pid, uid, groups in ((1, "0", None), (1001, "1000", ["1000", "2000"])):
+        status = dict(line.split(":", 1) for line in container.execute("cat", f"/proc/{pid}/status").stdout.splitlines())
+        check(status["Uid"].split() == 4 * [uid], f"{pid} runs as {status['Uid']}")
+        check(groups is None or status["Groups"].split() == groups, f"{pid} has groups {status['Groups']}")
+
+
+@trial("a snapshot of a server that runs as another user than the agent is restored for that user", core=True)
+def another_user(session, images):
+    stack = STACKS[0]
+    groups = os.path.join(session.folder.name, "group")
+    users = os.path.join(session.folder.name, "passwd")
+    for path, text in ((users, "root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
+                       (groups, "root:x:0:\nweb:x:1000:\nmore:x:2000:web\n")):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+    stack = replace(stack, options=["--user=web"], ended=None, status=143)
+    options = [*RIGHTS, volume(session), f"--volume={users}:/etc/passwd:ro", f"--volume={groups}:/etc/group:ro"]
+    for origin in ("cold", "restore"):
+        with start(session, images, stack, options) as container:
+            container.wait_ready()
+            expect_origin(container, origin)
+            container.wait_for_event("snapshot.done")
+            below_root(container)
+            ask(container, stack)
+            container.stop()
+            container.exit_code()
+
+
+# ---- snapshot create ----
+
+
+def create(session, images, stack, options, code):
+    with start(session, images, replace(stack, options=["--snapshot=create", *stack.options]), options) as container:
+        container.expect_exit(code)
+        return container.wait_for_event("agent.exit")["reason"]
+
+
+# Slow enough to start that a restore is worth it, whatever else this machine does.
+SLOW = Stack("a server that starts slowly", "python-alone",
+             ["sh", "-c", "sleep 3; exec python3 plain.py"])
+
+
+@trial("snapshot create makes a snapshot, proves it and ends with 0, and the next container restores it", core=True)
+def create_once(session, images):
+    options = [*RIGHTS, volume(session)]
+    check("is made and tried" in create(session, images, SLOW, options, 0), "it does not say what it has done")
+    check("there is a proven snapshot" in create(session, images, SLOW, options, 0), "it was made twice")
+    with start(session, images, SLOW, options) as container:
+        container.wait_ready()
+        expect_origin(container, "restore")
+        check(ask(container, SLOW)["count"] == WARMUP + 1, "it is not the server of the snapshot")
+        listed = container.execute("/modal-agent", "snapshot", "list", "--snapshot-dir=/snapshots").stdout
+        check("proven" in listed, f"the verdict is not noted: {listed}")
+
+
+@trial("snapshot create ends with 122 where it cannot be: without rights, or without a server that starts")
+def create_never(session, images):
+    with start(session, images, replace(SLOW, options=["--snapshot=create"]),
+               ["--cap-drop=all", volume(session)]) as container:
+        container.expect_exit(122)
+        check("--cap-add=CHECKPOINT_RESTORE" in container.output(), "it does not say what is missing")
+    create(session, images, replace(SLOW, command=["true"]), [*RIGHTS, volume(session)], 122)
+
+
+@trial("a snapshot that a step of the image's build has made is restored in its containers", core=True)
+def create_in_build(session, images):
+    image = session.build("created", os.path.join(HERE, "stacks", "created"),
+                          arguments={"BASE": images.stack(SLOW.image), "CRIU": images.criu_image()},
+                          options=RIGHTS, network="none")
+    with session.start(image, options=["--network=none", *RIGHTS]) as container:
+        container.wait_ready()
+        expect_origin(container, "restore")
+        ask(container, SLOW)
 
 
 def starts_cold(session, images, options, event, named):

@@ -6,10 +6,11 @@
 //   hang       says nothing, and lives on
 //   break      dump: ends once the tree stands still
 //   stall      dump: says so ("stalls") once the tree stands still, and does nothing more
+//   orphan     dump: as break, and leaves a stopped child that holds its socket
 //   wreck      dump: as break, and the tree does not survive it
-//   ok         dump: writes a small image. restore: starts /mnt/bin/listener in a session of its
-//   own,
-//              as a child of whoever has started us
+//   ok         dump: writes a small image, and ends the tree if it is to end.
+//              restore: starts /mnt/bin/listener in a session of its own, as a child of whoever has
+//              started us
 //   dead       restore: the same, but what it starts ends with code 9 at once
 //   mute       restore: the same, but what it starts never listens
 // Without the file it ends at once. Reports: "asked dump", "asked restore".
@@ -90,15 +91,29 @@ static bool ask(int fd, const char* step) {
   return got > 0 && field(packet, (size_t)got, 3, NULL) == 1;
 }
 
+// The root of a tree, and its children.
+static void end_tree(pid_t root) {
+  char path[64], list[4096] = {0};
+  snprintf(path, sizeof path, "/proc/%d/task/%d/children", root, root);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0 || read(file, list, sizeof list - 1) < 0) return;
+  close(file);
+  kill(root, SIGKILL);
+  for (char *at = list, *end; (end = strchr(at, ' ')); at = end + 1) kill((pid_t)atoi(at), SIGKILL);
+}
+
 static void dump(int fd, const char* how, const char* options, size_t size) {
   int64_t root = field(options, size, 2, NULL);
-  bool breaks = strcmp(how, "break") == 0, wrecks = strcmp(how, "wreck") == 0;
+  bool ends = field(options, size, 3, NULL) == 0;  // "leave running"
+  bool orphans = strcmp(how, "orphan") == 0;
+  bool breaks = orphans || strcmp(how, "break") == 0, wrecks = strcmp(how, "wreck") == 0;
   if (strcmp(how, "stall") == 0 && ask(fd, "pre-dump")) {
     report("stalls");
     while (true) pause();
   }
   if ((breaks || wrecks) && ask(fd, "pre-dump")) {
     if (wrecks) kill((pid_t)root, SIGKILL);
+    if (orphans && fork() == 0) raise(SIGSTOP);
     _exit(3);
   }
   const char* folder = NULL;
@@ -109,7 +124,9 @@ static void dump(int fd, const char* how, const char* options, size_t size) {
   bool frozen = ask(fd, "query-ext-files");
   bool written = frozen && image >= 0 && write(image, "memory", 6) == 6;
   close(image);
-  answer(fd, kDump, written && ask(fd, "post-dump"), 0);
+  bool agreed = written && ask(fd, "post-dump");
+  if (agreed && ends) end_tree((pid_t)root);
+  answer(fd, kDump, agreed, 0);
 }
 
 static void restore(int fd, const char* how) {

@@ -100,6 +100,13 @@ class FakeProcessTree : public lifecycle::ProcessTree {
       return std::find(sessions.begin(), sessions.end(), process.second) != sessions.end();
     });
   }
+  std::vector<pid_t> Sessions() override {
+    std::vector<pid_t> sessions;
+    for (const auto& [pid, session] : Alive()) {
+      if (helpers.count(pid) == 0) sessions.push_back(session);
+    }
+    return sessions;
+  }
   bool CanTellApart() override { return can_tell_apart; }
   void NoteSession(pid_t session) override { noted_sessions.insert(session); }
   void SpareHelper(pid_t pid) override { helpers.insert(pid); }

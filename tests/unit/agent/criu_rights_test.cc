@@ -56,6 +56,12 @@ TEST_CASE("what the container does not have is told as the options that give it"
   CHECK(Holds(WhatCriuLacks(rights), "--cap-add=SETPCAP --cap-add=CHECKPOINT_RESTORE"));
 }
 
+TEST_CASE("a user is to be given what the container has, too") {
+  CriuRights user = User();
+  user.bounding = Bit(CAP_SETPCAP);
+  CHECK(Holds(WhatCriuLacks(user), "--cap-add=SETPCAP --cap-add=CHECKPOINT_RESTORE"));
+}
+
 TEST_CASE("a file that gives what the container may not have gives nothing") {
   CriuRights user = User();
   user.bounding = 0;

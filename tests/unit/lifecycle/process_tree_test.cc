@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -217,6 +218,19 @@ TEST_CASE_FIXTURE(Fixture, "a session outlives its leader, and zombies are nobod
   CHECK(tree.AnythingLeft());  // until it is reaped
   (void)EndOf(child);
   CHECK_FALSE(tree.AnythingLeft());
+}
+
+TEST_CASE_FIXTURE(Fixture, "the sessions of those who run are told, helpers aside") {
+  const pid_t own = Sleeper();
+  (void)Sleeper(SessionMode::kNewGroup);
+  const pid_t helper = Sleeper();
+  helpers = {helper};
+  tree.SpareHelper(helper);
+  std::vector<pid_t> sessions = tree.Sessions();
+  std::vector<pid_t> expected = {own, ::getsid(0)};
+  std::sort(sessions.begin(), sessions.end());
+  std::sort(expected.begin(), expected.end());
+  CHECK(sessions == expected);
 }
 
 TEST_CASE_FIXTURE(Fixture, "something is left as long as a child is, helpers aside") {

@@ -192,6 +192,12 @@ TEST_CASE_FIXTURE(Kept, "what has come to nothing is marked in the timeline") {
     Turns();
     CHECK(steps() == Words{"restore", "port failed", "exec", "port"});
   }
+  SUBCASE("what comes before a dump") {
+    ReachTheDump();
+    keeper.Left(Error("it does not leave"));
+    CHECK(steps() ==
+          Words{"restore", "exec", "port", "dump failed", "dump.quiesce failed", "serving"});
+  }
   SUBCASE("a dump") {
     ReachTheDump();
     keeper.Left();
@@ -239,6 +245,21 @@ TEST_CASE_FIXTURE(Kept, "signals reach the restored server's own group, not its 
   CHECK(tree.SentTo(kServer) == Signals{SIGUSR1});
   CHECK(tree.SentTo(kRoot).empty());
   CHECK(root().group_signals.empty());
+}
+
+TEST_CASE_FIXTURE(Kept, "who ran here before the restore is none of what it has left") {
+  constexpr pid_t kEarlier = 7;
+  tree.Add(kEarlier, 1);  // what has started us had started it
+  Start();
+  tree.Add(kRoot);
+  KillsWork();
+  snapshots.Answer(Error("criu restore: no"));
+  tree.Remove(kRoot);
+  clock.Advance(100ms);
+  Turns();
+  CHECK(tree.SentTo(kEarlier).empty());
+  CHECK(tree.SentTo(kRoot) == Signals{SIGKILL});
+  CHECK(phase() == Phase::kWaitingForPort);
 }
 
 TEST_CASE_FIXTURE(Kept, "signals reach a restored server that a hook had started") {
@@ -403,6 +424,33 @@ TEST_CASE_FIXTURE(Kept,
     Signal(SIGTERM);
     Turns();
     CHECK(keeper.workloads.empty());
+    CHECK(exit_code == 128 + SIGTERM);
+  }
+}
+
+TEST_CASE_FIXTURE(Kept, "a port that what was killed still holds for a moment is waited for") {
+  Start();
+  Listen();  // a socket on its way to a process that is dead already
+  snapshots.Answer(Error("the worker has ended"));
+  Turns();
+  clock.Advance(500ms);
+  CHECK(phase() == Phase::kRestoring);
+  CHECK(launcher.started.empty());
+  SUBCASE("it is free soon") {
+    Unlisten();
+    clock.Advance(2ms);
+    CHECK(phase() == Phase::kWaitingForPort);
+  }
+  SUBCASE("it is not: that is said as ever") {
+    clock.Advance(2s);
+    Turns();
+    CHECK(exit_code == 125);
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Unlisten();
+    clock.Advance(2s);
+    CHECK(launcher.started.empty());
     CHECK(exit_code == 128 + SIGTERM);
   }
 }
@@ -907,6 +955,7 @@ TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restore
     KillsWork();
     EndRestored(ExitStatus::Signal(SIGSEGV));
     CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(origin() == "cold");
     CHECK(phase() == Phase::kWaitingForPort);
     CHECK(last().spec.argv == Words{"./server"});
     Listen();

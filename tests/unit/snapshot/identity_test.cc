@@ -29,8 +29,9 @@ using Texts = std::vector<std::string>;
 TEST_CASE("every variable counts but those of the one container, and the agent's own") {
   CHECK(Names({"PATH=/bin", "API_KEY=x", "HOSTNAME=4711", "MODAL_AGENT_LOG_LEVEL=debug",
                "MODAL_AGENT_CONTROL=/run/modal-agent/control", "SHLVL=1", "_=/modal-agent",
-               "INVOCATION_ID=1", "HOSTNAME_SUFFIX=.example"}) ==
-        Texts{"API_KEY", "HOSTNAME_SUFFIX", "PATH"});
+               "TERM=xterm", "container=podman", "TERMINAL=no", "INVOCATION_ID=1",
+               "HOSTNAME_SUFFIX=.example"}) ==
+        Texts{"API_KEY", "HOSTNAME_SUFFIX", "PATH", "TERMINAL"});
 }
 
 TEST_CASE("Kubernetes' services do not count, a host and port set by hand do") {

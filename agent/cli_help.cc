@@ -134,14 +134,15 @@ tried, and any other is made anew.
 )"},
     SubcommandHelp{"snapshot list",
                    R"(Lists the snapshots in the folder, the youngest first: key, age, size on disk,
-what is known of its worth, and the command. Those in use by a container at this
-moment are marked *.
+the uptime of the machine that it needs, what is known of its worth, and the
+command. Those in use by a container at this moment are marked *; an uptime that
+this machine does not have yet is marked !.
 )"},
     SubcommandHelp{"snapshot inspect",
                    R"(Shows all that is known of a snapshot: key, image, command, names of the
-variables that count, times, processes with their memory and what they were
-waiting for, files, what is known of its worth, the uptime that it needs, and
-whether it can be restored here, or why not.
+variables that count, times, the tree of processes with the runtime of each,
+what it waited for and its memory by kind, files, what is known of its worth,
+the uptime that it needs, and whether it can be restored here, or why not.
 )"},
     SubcommandHelp{"snapshot verify",
                    R"(Reads every byte of these snapshots, or of all, and compares checksums. Exits

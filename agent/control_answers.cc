@@ -194,6 +194,9 @@ std::string Snapshot(const Answer& status) {
   } else if (!key.empty()) {
     text += Concat(" (key ", key, ")");
   }
+  if (const auto dump = snapshot->Number("dump_ms")) {
+    text += Concat("; the dump took ", ReadableTime(*dump));
+  }
   return text;
 }
 

@@ -1,13 +1,16 @@
 #include "agent/snapshot_report.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "agent/base/json_writer.h"
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
 #include "agent/readable.h"
+#include "agent/runtime_stack.h"
 #include "agent/text_columns.h"
 
 namespace modal {
@@ -36,13 +39,16 @@ size_t DigitsToShow(const std::vector<Entry>& entries) {
   return digits;
 }
 
-std::string Age(int64_t made_unix_ms, int64_t now_unix_ms) {
-  if (made_unix_ms > now_unix_ms) return "-";
-  const int64_t seconds = (now_unix_ms - made_unix_ms) / 1000;
+std::string Span(int64_t seconds) {
   if (seconds < 60) return Concat(seconds, " s");
   if (seconds < 3600) return Concat(seconds / 60, " m");
   if (seconds < 48 * 3600) return Concat(seconds / 3600, " h");
   return Concat(seconds / 86'400, " d");
+}
+
+std::string Age(int64_t made_unix_ms, int64_t now_unix_ms) {
+  if (made_unix_ms > now_unix_ms) return "-";
+  return Span((now_unix_ms - made_unix_ms) / 1000);
 }
 
 std::string StandingOf(const Entry& entry) {
@@ -61,13 +67,25 @@ std::string Count(size_t count, std::string_view one) {
   return Concat(count, " ", one, count == 1 ? "" : "s");
 }
 
-std::string Table(const std::vector<Entry>& entries, int64_t now_unix_ms) {
+bool NeedsMore(const Entry& entry, uint64_t uptime_ms) {
+  return entry.manifest && entry.manifest->uptime_ms > uptime_ms;
+}
+
+// "12 m !": the uptime that it needs, and there is less here.
+std::string Uptime(const Entry& entry, uint64_t uptime_ms) {
+  if (!entry.manifest) return "-";
+  const std::string needed = Span(static_cast<int64_t>(entry.manifest->uptime_ms / 1000));
+  return needed + (NeedsMore(entry, uptime_ms) ? " !" : "");
+}
+
+std::string Table(const std::vector<Entry>& entries, int64_t now_unix_ms, uint64_t uptime_ms) {
   const size_t digits = DigitsToShow(entries);
-  Rows rows{{"KEY", "AGE", "SIZE", "STANDING", "COMMAND"}};
+  Rows rows{{"KEY", "AGE", "SIZE", "UPTIME", "STANDING", "COMMAND"}};
   for (const Entry& entry : entries) {
     rows.push_back(
         {entry.key.substr(0, digits), Age(entry.made_unix_ms, now_unix_ms),
-         ReadableSize(entry.bytes), StandingOf(entry) + (entry.in_use ? " *" : ""),
+         ReadableSize(entry.bytes), Uptime(entry, uptime_ms),
+         StandingOf(entry) + (entry.in_use ? " *" : ""),
          Printable(entry.manifest ? ShellJoin(entry.manifest->command) : entry.problem)});
   }
   return AlignColumns(rows);
@@ -80,6 +98,8 @@ void WriteEntry(JsonWriter& json, const Entry& entry) {
   json.Key("bytes").Number(static_cast<int64_t>(entry.bytes));
   json.Key("standing").String(StandingOf(entry));
   json.Key("in_use").Bool(entry.in_use);
+  json.Key("uptime_ms");
+  entry.manifest ? json.Number(static_cast<int64_t>(entry.manifest->uptime_ms)) : json.Null();
   json.Key("problem");
   if (entry.problem.empty()) {
     json.Null();
@@ -89,6 +109,55 @@ void WriteEntry(JsonWriter& json, const Entry& entry) {
   json.Key("command").BeginArray();
   if (entry.manifest) {
     for (const std::string& word : entry.manifest->command) json.String(word);
+  }
+  json.EndArray();
+}
+
+struct Branch {
+  size_t process;  // its place in the manifest
+  size_t depth;
+};
+
+// Each below its parent, siblings by their ids. Who has no parent there, or is his own ancestor, is
+// a root.
+std::vector<Branch> TreeOf(const std::vector<DumpedProcess>& processes) {
+  constexpr size_t kDeepest = 8;  // of what is shown
+  std::map<pid_t, size_t> places;
+  for (size_t i = 0; i < processes.size(); ++i) places.emplace(processes[i].pid, i);
+  std::map<size_t, std::set<std::pair<pid_t, size_t>>> children;  // none twice: by id and place
+  std::vector<size_t> roots;
+  for (size_t i = 0; i < processes.size(); ++i) {
+    const auto parent = places.find(processes[i].parent);
+    const bool is_root = parent == places.end() || parent->second >= i;
+    if (is_root) {
+      roots.push_back(i);
+    } else {
+      children[parent->second].emplace(processes[i].pid, i);
+    }
+  }
+  std::vector<Branch> tree;
+  std::vector<Branch> waiting;
+  for (auto root = roots.rbegin(); root != roots.rend(); ++root) waiting.push_back({*root, 0});
+  while (!waiting.empty()) {
+    const Branch next = waiting.back();
+    waiting.pop_back();
+    tree.push_back(next);
+    const auto& below = children[next.process];
+    for (auto child = below.rbegin(); child != below.rend(); ++child) {
+      waiting.push_back({child->second, std::min(next.depth + 1, kDeepest)});
+    }
+  }
+  return tree;
+}
+
+// What is told from the manifest's processes; the rest stands there.
+void WriteTree(JsonWriter& json, const std::vector<DumpedProcess>& processes) {
+  const std::vector<std::string> runtimes = RuntimesOf(processes);
+  json.Key("tree").BeginArray();
+  for (const auto& [place, depth] : TreeOf(processes)) {
+    json.BeginObject().Key("pid").Number(processes[place].pid);
+    json.Key("depth").Number(static_cast<int64_t>(depth));
+    json.Key("runtime").String(runtimes[place]).EndObject();
   }
   json.EndArray();
 }
@@ -132,6 +201,9 @@ std::string Worth(const snapshot::Verdict& verdict) {
   std::string text(StandingName(verdict.standing));
   if (!verdict.reason.empty()) text += ": " + verdict.reason;
   if (verdict.restores > 0) text += Concat("; restored ", Count(verdict.restores, "time"));
+  if (verdict.restores > 1 && verdict.first_restore_ms >= 0) {
+    text += Concat(", the first in ", ReadableTime(verdict.first_restore_ms));
+  }
   if (verdict.last_restore_ms >= 0) {
     text += Concat(", the last in ", ReadableTime(verdict.last_restore_ms));
   }
@@ -151,17 +223,19 @@ std::string MadeBy(const Manifest& manifest) {
   return Join(parts, ", ");
 }
 
-// "1001 futex_do_wait" without the thread's id.
-std::string_view WithoutThread(std::string_view wait) {
+// "1001 poll_schedule_timeout.constprop.0" without the thread's id, and what the compiler has
+// added.
+std::string_view Waiting(std::string_view wait) {
   const size_t blank = wait.find(' ');
   const bool has_id = blank != std::string_view::npos && ParseUnsigned(wait.substr(0, blank));
-  return has_id ? wait.substr(blank + 1) : wait;
+  if (has_id) wait.remove_prefix(blank + 1);
+  return wait.substr(0, wait.find('.'));
 }
 
 // "futex_do_wait ×3, ep_poll": what its threads were waiting for.
 std::string Waits(const DumpedProcess& process) {
   std::map<std::string_view, size_t> counts;
-  for (const std::string& wait : process.stack) ++counts[WithoutThread(wait)];
+  for (const std::string& wait : process.stack) ++counts[Waiting(wait)];
   std::vector<std::string> parts;
   for (const auto& [wait, count] : counts) {
     parts.push_back(count == 1 ? std::string(wait) : Concat(wait, " ×", count));
@@ -169,14 +243,50 @@ std::string Waits(const DumpedProcess& process) {
   return parts.empty() ? "-" : Join(parts, ", ");
 }
 
+// "python3 app.py" of "/usr/bin/python3 app.py".
+std::string ShownCommand(const DumpedProcess& process) {
+  if (process.command.empty()) return process.name;
+  const std::string& first = process.command[0];
+  // A title is not the path of a program.
+  const bool is_path = first.starts_with('/') && first.find(' ') == std::string::npos;
+  std::vector<std::string> words = process.command;
+  if (is_path) words[0] = first.substr(first.rfind('/') + 1);
+  return Join(words, " ");
+}
+
 std::string ProcessTable(const std::vector<DumpedProcess>& processes) {
-  Rows rows{{"PID", "PARENT", "MEMORY", "IN IMAGE", "THREADS", "NAME", "WAITS IN"}};
-  for (const DumpedProcess& process : processes) {
-    rows.push_back({Concat(process.pid), Concat(process.parent), ReadableSize(process.memory),
-                    ReadableSize(process.anonymous), Concat(process.threads),
-                    Printable(process.name), Printable(Waits(process))});
+  const std::vector<std::string> runtimes = RuntimesOf(processes);
+  Rows rows{{"PID", "RUNTIME", "THREADS", "WAITS IN", "COMMAND"}};
+  for (const auto& [place, depth] : TreeOf(processes)) {
+    const DumpedProcess& process = processes[place];
+    rows.push_back({Concat(process.pid), Printable(runtimes[place]), Concat(process.threads),
+                    Printable(Waits(process)),
+                    Concat(std::string(2 * depth, ' '), Printable(ShownCommand(process)))});
   }
   return AlignColumns(rows);
+}
+
+std::vector<std::string> MemoryRow(std::string first, uint64_t resident,
+                                   const snapshot::MemoryKinds& kinds) {
+  return {
+      std::move(first),           ReadableSize(resident),        ReadableSize(kinds.heap),
+      ReadableSize(kinds.stack),  ReadableSize(kinds.anonymous), ReadableSize(kinds.file_private),
+      ReadableSize(kinds.shared), ReadableSize(kinds.file)};
+}
+
+std::string MemoryTable(const std::vector<DumpedProcess>& processes) {
+  Rows rows{{"PID", "MEMORY", "HEAP", "STACK", "ANONYMOUS", "WRITTEN", "SHARED", "FILES"}};
+  snapshot::MemoryKinds all;
+  uint64_t resident = 0;
+  for (const auto& [place, depth] : TreeOf(processes)) {
+    const DumpedProcess& process = processes[place];
+    rows.push_back(MemoryRow(Concat(process.pid), process.memory, process.kinds));
+    all += process.kinds;
+    resident += process.memory;
+  }
+  if (processes.size() > 1) rows.push_back(MemoryRow("all", resident, all));
+  return AlignColumns(rows) +
+         "WRITTEN: changed pages of files. FILES: read from them again, not in the images.\n";
 }
 
 std::string FileTable(const std::vector<snapshot::ImageFile>& files) {
@@ -213,13 +323,17 @@ void AddManifest(std::string& out, const Manifest& manifest) {
 }  // namespace
 
 std::string ListText(const std::vector<Entry>& entries, const std::string& folder,
-                     int64_t now_unix_ms) {
+                     int64_t now_unix_ms, uint64_t uptime_ms) {
   if (entries.empty()) return Concat("No snapshots in ", Printable(folder), ".\n");
   const bool is_used =
       std::any_of(entries.begin(), entries.end(), [](const Entry& entry) { return entry.in_use; });
-  return Concat(Table(entries, now_unix_ms), "\n", Count(entries.size(), "snapshot"), ", ",
-                ReadableSize(TotalBytes(entries)), " in ", Printable(folder),
-                is_used ? "; * is in use" : "", "\n");
+  const bool is_young =
+      std::any_of(entries.begin(), entries.end(),
+                  [uptime_ms](const Entry& entry) { return NeedsMore(entry, uptime_ms); });
+  return Concat(Table(entries, now_unix_ms, uptime_ms), "\n", Count(entries.size(), "snapshot"),
+                ", ", ReadableSize(TotalBytes(entries)), " in ", Printable(folder),
+                is_used ? "; * is in use" : "",
+                is_young ? "; ! is more than this machine runs for" : "", "\n");
 }
 
 std::string ListJson(const std::vector<Entry>& entries, const std::string& folder) {
@@ -248,6 +362,7 @@ std::string InspectText(const Entry& entry, const std::vector<std::string>& reas
   for (const std::string& reason : reasons) AddLine(out, "restorable", "no: " + reason);
   if (!entry.manifest) return out;
   out += "\n" + ProcessTable(entry.manifest->processes);
+  out += "\n" + MemoryTable(entry.manifest->processes);
   out += "\n" + FileTable(entry.manifest->files);
   return out;
 }
@@ -260,6 +375,7 @@ std::string InspectJson(const Entry& entry, const std::vector<std::string>& reas
   json.Key("reasons").BeginArray();
   for (const std::string& reason : reasons) json.String(reason);
   json.EndArray();
+  if (entry.manifest) WriteTree(json, entry.manifest->processes);
   json.EndObject();
   // Both write themselves, as objects.
   std::string text = json.Take();
@@ -297,8 +413,9 @@ std::string ResultsJson(const std::vector<SnapshotResult>& results, std::string_
 }
 
 std::string PruneText(const std::vector<Entry>& gone, bool dry_run, int64_t now_unix_ms) {
+  constexpr uint64_t kAny = std::numeric_limits<uint64_t>::max();
   if (gone.empty()) return "Nothing to remove.\n";
-  return Concat(Table(gone, now_unix_ms), "\n", Count(gone.size(), "snapshot"), ", ",
+  return Concat(Table(gone, now_unix_ms, kAny), "\n", Count(gone.size(), "snapshot"), ", ",
                 ReadableSize(TotalBytes(gone)), dry_run ? " would be removed\n" : " removed\n");
 }
 

@@ -11,8 +11,9 @@
 
 namespace modal {
 
+// `uptime_ms`: of this machine, which must be no less than what a snapshot needs.
 std::string ListText(const std::vector<snapshot::Entry>& entries, const std::string& folder,
-                     int64_t now_unix_ms);
+                     int64_t now_unix_ms, uint64_t uptime_ms);
 std::string ListJson(const std::vector<snapshot::Entry>& entries, const std::string& folder);
 
 // `reasons`: why it cannot be restored here; none: it can, as far as one can tell.

@@ -1,7 +1,9 @@
 #include "healthcheck/metrics.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
+#include <optional>
 
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
@@ -16,6 +18,8 @@ std::string Seconds(int64_t milliseconds) {
   thousandths.insert(0, 3 - thousandths.size(), '0');
   return Concat(whole / 1000, '.', thousandths);
 }
+
+constexpr int64_t kMostUs = int64_t{1} << 52;
 
 // A label's value may be any UTF-8 text; what we put there never needs more than this.
 std::string LabelValue(std::string_view text) {
@@ -129,6 +133,43 @@ void WriteReadiness(Exposition& out, const AgentStatus& status) {
   }
 }
 
+// Of each step so many seconds; one that came by again has all of them.
+void WriteBoot(Exposition& out, const AgentStatus& status) {
+  out.Begin("boot_step_seconds", "How long each step of the start took; parts have a dot.",
+            "gauge");
+  std::array<std::optional<int64_t>, kBootStepCount> took_us;
+  for (const BootSpan& span : status.timeline.spans()) {
+    const auto step = static_cast<size_t>(span.step);
+    if (step >= took_us.size() || span.step == BootStep::kServing || span.end_us < 0) continue;
+    const int64_t us = span.end_us - std::clamp<int64_t>(span.begin_us, 0, span.end_us);
+    took_us[step] = took_us[step].value_or(0) + std::min(us, kMostUs);
+  }
+  for (size_t step = 0; step < took_us.size(); ++step) {
+    if (!took_us[step]) continue;
+    const std::string_view name = BootStepName(static_cast<BootStep>(step));
+    out.Sample("boot_step_seconds", Concat("step=\"", name, '"'),
+               SecondsOfMicroseconds(static_cast<uint64_t>(*took_us[step])));
+  }
+}
+
+// Nothing without --snapshot-dir.
+void WriteSnapshot(Exposition& out, const AgentStatus& status) {
+  const std::string_view origin = BoardText(status.origin);
+  if (origin.empty()) return;
+  out.Begin("snapshot_origin", "How the server came to be: 1 for what holds.", "gauge");
+  for (const std::string_view one : {"cold", "restore"}) {
+    out.Sample("snapshot_origin", Concat("origin=\"", one, '"'), origin == one ? "1" : "0");
+  }
+  if (status.restored_ms >= 0) {
+    out.GaugeSeconds("snapshot_restored_seconds",
+                     "From the agent's start until the restored server ran.", status.restored_ms);
+  }
+  if (status.dump_ms >= 0) {
+    out.GaugeSeconds("snapshot_dump_seconds", "How long the server was disturbed by a dump.",
+                     status.dump_ms);
+  }
+}
+
 void WriteWorkload(Exposition& out, const AgentStatus& status) {
   out.Gauge("workload_running", "1 while the workload's process runs.", status.workload_pid > 0);
   out.Counter("workload_restarts_total", "Times that the workload was started again.",
@@ -236,6 +277,8 @@ std::string Metrics(const AgentStatus& status, const GatewayStatus* gateway, int
   WriteBuild(out, status, now_unix_ms);
   WritePhases(out, status);
   WriteReadiness(out, status);
+  WriteBoot(out, status);
+  WriteSnapshot(out, status);
   WriteWorkload(out, status);
   WriteAgent(out, status);
   if (gateway) WriteGateway(out, *gateway);

@@ -128,9 +128,9 @@ void Supervisor::EnterStep(BootStep step) {
 }
 
 // A part that ends now.
-void Supervisor::AddStep(BootStep step, Clock::TimePoint began) {
+void Supervisor::AddStep(BootStep step, Clock::TimePoint began, bool failed) {
   const int64_t now = MicrosecondsOf(parts_.clock.Now());
-  status_.timeline.Add({step, 0, MicrosecondsOf(began), now}, now);
+  status_.timeline.Add({step, failed ? 1U : 0U, MicrosecondsOf(began), now}, now);
 }
 
 // What the worker has told of.
@@ -832,6 +832,7 @@ void Supervisor::EnterStopping(Phase from) {
   const bool is_worthless =
       from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
+  port_look_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
   if (enter_hooks_) {

@@ -68,7 +68,26 @@ void WriteProcess(JsonWriter& json, const DumpedProcess& process) {
   json.Key("anonymous").Number(Signed(process.anonymous));
   json.Key("threads").Number(process.threads);
   WriteTexts(json, "stack", process.stack);
+  json.Key("executable").String(process.executable);
+  WriteTexts(json, "command", process.command);
+  json.Key("kinds").BeginObject();
+  json.Key("heap").Number(Signed(process.kinds.heap));
+  json.Key("stack").Number(Signed(process.kinds.stack));
+  json.Key("anonymous").Number(Signed(process.kinds.anonymous));
+  json.Key("file_private").Number(Signed(process.kinds.file_private));
+  json.Key("shared").Number(Signed(process.kinds.shared));
+  json.Key("file").Number(Signed(process.kinds.file));
   json.EndObject();
+  json.EndObject();
+}
+
+void ReadKinds(JsonFields& fields, MemoryKinds& kinds) {
+  fields.Number("heap", kinds.heap);
+  fields.Number("stack", kinds.stack);
+  fields.Number("anonymous", kinds.anonymous);
+  fields.Number("file_private", kinds.file_private);
+  fields.Number("shared", kinds.shared);
+  fields.Number("file", kinds.file);
 }
 
 DumpedProcess ReadProcess(JsonFields& fields) {
@@ -80,6 +99,9 @@ DumpedProcess ReadProcess(JsonFields& fields) {
   fields.Number("anonymous", process.anonymous);
   fields.Number("threads", process.threads);
   fields.Texts("stack", process.stack);
+  fields.Text("executable", process.executable);
+  fields.Texts("command", process.command);
+  fields.Object("kinds", [&](JsonFields& kinds) { ReadKinds(kinds, process.kinds); });
   return process;
 }
 
@@ -187,6 +209,7 @@ std::string ToJson(const Manifest& manifest) {
     json.Key("id").String(descriptor.id).EndObject();
   }
   json.EndArray();
+  WriteTexts(json, "sockets", manifest.sockets);
   json.Key("processes").BeginArray();
   for (const DumpedProcess& process : manifest.processes) WriteProcess(json, process);
   json.EndArray();
@@ -256,6 +279,7 @@ Result<Manifest> ParseManifest(std::string_view text) {
   fields.Number("uptime_ms", manifest.uptime_ms);
   fields.Objects("descriptors",
                  [&](JsonFields& each) { manifest.descriptors.push_back(ReadDescriptor(each)); });
+  fields.Texts("sockets", manifest.sockets);
   fields.Objects("processes",
                  [&](JsonFields& each) { manifest.processes.push_back(ReadProcess(each)); });
   fields.Object("times", [&](JsonFields& times) { ReadTimes(times, manifest.times); });

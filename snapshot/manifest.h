@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "snapshot/memory_kinds.h"
 
 namespace modal::snapshot {
 
@@ -46,6 +47,9 @@ struct DumpedProcess {
   uint64_t anonymous = 0;  // of these: what travels in the images
   uint32_t threads = 0;
   std::vector<std::string> stack;  // wait channel or syscall of each thread, where the kernel tells
+  std::string executable;          // of what it runs, in the container
+  std::vector<std::string> command;  // its words, or its title; the first of many
+  MemoryKinds kinds;                 // all 0: the kernel did not tell
 };
 
 // One of the tree's standard descriptors, held outside of it too.
@@ -84,6 +88,7 @@ struct Manifest {
   std::string listening;   // "0.0.0.0:8000"
   uint64_t uptime_ms = 0;  // CLOCK_BOOTTIME at the dump: a restore needs at least this
   std::vector<DumpedDescriptor> descriptors;
+  std::vector<std::string> sockets;  // where the tree had made unix sockets: absolute paths
   std::vector<DumpedProcess> processes;
   DumpTimes times;
 

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "agent/base/strings.h"
@@ -84,6 +85,23 @@ std::vector<std::string> StackOf(pid_t pid) {
   return stack;
 }
 
+// The words of a command line, or of a title; as much as can be read on a screen.
+std::vector<std::string> CommandOf(pid_t pid) {
+  constexpr size_t kMost = 1024;
+  const std::string line = ReadProc(pid, "cmdline").substr(0, kMost);
+  std::vector<std::string> words;
+  for (const std::string& word : Split(line, '\0')) words.push_back(word);
+  // What stands behind a title, and behind the last word.
+  while (!words.empty() && words.back().empty()) words.pop_back();
+  return words;
+}
+
+std::string ExecutableOf(pid_t pid) {
+  std::array<char, 1024> path;
+  const ssize_t size = ::readlink(Concat("/proc/", pid, "/exe").c_str(), path.data(), path.size());
+  return size > 0 ? std::string(path.data(), static_cast<size_t>(size)) : "";
+}
+
 DumpedProcess Describe(const process::ProcessInfo& process) {
   DumpedProcess dumped;
   dumped.pid = process.pid;
@@ -94,6 +112,9 @@ DumpedProcess Describe(const process::ProcessInfo& process) {
   dumped.anonymous = KibibytesOf(status, "RssAnon") + KibibytesOf(status, "RssShmem");
   dumped.threads = static_cast<uint32_t>(NumberOf(status, "Threads"));
   dumped.stack = StackOf(process.pid);
+  dumped.executable = ExecutableOf(process.pid);
+  dumped.command = CommandOf(process.pid);
+  dumped.kinds = ParseSmaps(ReadProc(process.pid, "smaps"));
   return dumped;
 }
 
@@ -101,6 +122,22 @@ DumpedProcess Describe(const process::ProcessInfo& process) {
 int RoleOf(const std::string& link, const std::map<int, std::string>& held) {
   const auto out = held.find(STDOUT_FILENO);
   return out != held.end() && out->second == link ? STDOUT_FILENO : STDERR_FILENO;
+}
+
+// Paths of the unix sockets that are named so ("socket:[1234]") among descriptors.
+std::vector<std::string> BoundPaths(const std::set<std::string>& links) {
+  std::vector<std::string> paths;
+  const std::string table = ReadProc(::getpid(), "net/unix");
+  for (const std::string& line : Split(table, '\n')) {
+    // "0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/app.sock"
+    const size_t path = line.find(" /");
+    if (path == std::string::npos) continue;
+    const std::string inode = line.substr(0, path).substr(line.rfind(' ', path - 1) + 1);
+    if (links.contains(Concat("socket:[", inode, "]"))) paths.push_back(line.substr(path + 1));
+  }
+  std::sort(paths.begin(), paths.end());
+  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  return paths;
 }
 
 }  // namespace
@@ -118,6 +155,7 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
   TreeFacts facts;
   const std::map<int, std::string> held = DescriptorsOf(holder);
   std::map<std::string, int> shared;
+  std::set<std::string> sockets;
   const process::FileUser user(uid, gid);
   for (const process::ProcessInfo& process : tree) {
     facts.processes.push_back(Describe(process));
@@ -128,9 +166,11 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
                              return own.second == link;
                            });
       if (is_held) shared.emplace(link, RoleOf(link, held));
+      if (link.starts_with("socket:[")) sockets.insert(link);
     }
   }
   for (const auto& [link, fd] : shared) facts.descriptors.push_back({fd, link});
+  facts.sockets = BoundPaths(sockets);
   return facts;
 }
 

@@ -67,6 +67,7 @@ Verdict AfterRestore(Verdict verdict, Milliseconds restore, Milliseconds cold) {
   verdict.failures = 0;
   verdict.restores = OneMore(verdict.restores);
   verdict.last_restore_ms = std::max<int64_t>(0, restore.count());
+  if (verdict.restores == 1) verdict.first_restore_ms = verdict.last_restore_ms;
   const bool is_known = cold.count() > 0;
   if (verdict.standing != Standing::kUnproven || !is_known) return verdict;
   const bool is_worth_it =
@@ -90,6 +91,7 @@ std::string ToJson(const Verdict& verdict) {
   json.Key("standing").String(StandingName(verdict.standing));
   json.Key("failures").Number(verdict.failures);
   json.Key("restores").Number(verdict.restores);
+  json.Key("first_restore_ms").Number(verdict.first_restore_ms);
   json.Key("last_restore_ms").Number(verdict.last_restore_ms);
   json.Key("reason").String(verdict.reason);
   json.EndObject();
@@ -111,6 +113,7 @@ Result<Verdict> ParseVerdict(std::string_view text) {
   }
   fields.Number("failures", verdict.failures);
   fields.Number("restores", verdict.restores);
+  fields.Number("first_restore_ms", verdict.first_restore_ms, -1);
   fields.Number("last_restore_ms", verdict.last_restore_ms, -1);
   fields.Text("reason", verdict.reason);
   verdict.reason = OneLine(verdict.reason);

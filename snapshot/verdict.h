@@ -22,10 +22,11 @@ std::string_view StandingName(Standing standing);  // "unproven", "proven", "not
 
 struct Verdict {
   Standing standing = Standing::kUnproven;
-  uint32_t failures = 0;         // restores that failed since the last that did not
-  uint32_t restores = 0;         // that served
-  int64_t last_restore_ms = -1;  // from the agent's start until it was ready
-  std::string reason;            // one line, of the last failure or of the standing
+  uint32_t failures = 0;          // restores that failed since the last that did not
+  uint32_t restores = 0;          // that served
+  int64_t first_restore_ms = -1;  // from the agent's start until it was ready
+  int64_t last_restore_ms = -1;
+  std::string reason;  // one line, of the last failure or of the standing
 };
 
 // A restore must take less than this part of a cold start, or it is not worth keeping.

@@ -25,7 +25,7 @@ enum class BootStep : uint32_t {
   kRestoreIdentity,  // the key is made: what image, command and environment this is
   kRestoreFind,      // the snapshot is looked for, and looked at
   kRestorePids,      // there is nothing to restore: a dump that follows needs high ids
-  kRestoreFiles,     // files that travel with it are put in their places
+  kRestoreFiles,     // small images are compared, files that travel with it put in their places
   kRestoreCriu,      // CRIU is waited for, if it has not started yet
   kRestoreImages,    // it looks at the kernel, and reads what the tree is to be
   kRestoreMemory,    // it makes the processes, and fills their memory

@@ -47,8 +47,8 @@ std::string ReadAll(const std::filesystem::path& path) {
   return text.str();
 }
 
-// The files of a folder with one snapshot of this key.
-std::vector<AgentOptions::File> FolderWith(const std::string& key) {
+// The files of a folder with one snapshot of this key, taken at this uptime of its machine.
+std::vector<AgentOptions::File> FolderWith(const std::string& key, uint64_t uptime_ms = 0) {
   using snapshot::Store;
   const TempFolder temp;
   const std::string folder = temp.path() + "/snapshots";
@@ -59,6 +59,7 @@ std::vector<AgentOptions::File> FolderWith(const std::string& key) {
   std::ofstream((*staging)->images_dir() + "/pages-1.img") << "memory";
   snapshot::Manifest manifest;
   manifest.times.cold_ms = 3'600'000;  // so that every restore is worth it
+  manifest.uptime_ms = uptime_ms;
   REQUIRE((*store)->Publish(*std::move(staging), manifest).ok());
   std::vector<AgentOptions::File> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
@@ -69,9 +70,9 @@ std::vector<AgentOptions::File> FolderWith(const std::string& key) {
   return files;
 }
 
-AgentOptions WithSnapshot(const Words& more, const std::string& does) {
+AgentOptions WithSnapshot(const Words& more, const std::string& does, uint64_t uptime_ms = 0) {
   AgentOptions options = Snapshots(more, does);
-  for (AgentOptions::File& file : FolderWith(KeyOf(more))) options.files.push_back(file);
+  for (AgentOptions::File& file : FolderWith(KeyOf(more), uptime_ms)) options.files.push_back(file);
   return options;
 }
 
@@ -254,6 +255,28 @@ TEST_CASE("a snapshot is restored, served, and judged") {
   CHECK(agent.WaitForExit() == 0);
 }
 
+TEST_CASE("what was taken on a machine that ran for longer is not restored, and that is said") {
+  // Clocks would go back for what is restored.
+  constexpr uint64_t kCentury = uint64_t{100} * 365 * 86'400 * 1000;
+  AgentProcess agent(WithSnapshot({"--", kListener}, "refuse ok", kCentury));
+  agent.WaitFor("lifecycle.ready");
+  CHECK(agent.CountReports("criu asked restore") == 0);
+  CHECK(Contains(agent.Find("snapshot.cold")["message"], "its clocks would go back"));
+  CHECK(Contains(agent.Run({"modal-agent", "status"}).output, "its clocks would go back"));
+  CHECK(StepsOf(agent) == Words{"restore", "restore.start", "restore.identity", "restore.find",
+                                "exec", "port", "serving"});
+  const RunResult list =
+      agent.Run({"modal-agent", "snapshot", "list", "--snapshot-dir", "/mnt/snapshots"});
+  CHECK(Contains(list.output, "36500 d !"));
+  CHECK(Contains(list.output, "! is more than this machine runs for"));
+  const RunResult inspect = agent.Run({"modal-agent", "snapshot", "inspect", "--snapshot-dir",
+                                       "/mnt/snapshots", KeyOf({"--", kListener})});
+  CHECK(Contains(inspect.output, "uptime       of the machine: 36500 d 0 h or more"));
+  CHECK(Contains(inspect.output, "clocks would go"));
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
 TEST_CASE("the steps of a restore stand in status, in order and with times, and can be drawn") {
   const Words command = {"--on-restore", "true", "--", kListener};
   AgentProcess agent(WithSnapshot(command, "refuse ok"));
@@ -362,7 +385,7 @@ TEST_CASE("whatever becomes of a dump, the server serves") {
     const Words steps = StepsOf(agent);
     const bool is_made = agent.Count("snapshot.dumped") == 1;
     CHECK(Has(steps, is_made ? "dump" : "dump failed"));
-    CHECK(Has(steps, "dump.quiesce"));
+    CHECK((Has(steps, "dump.quiesce") || Has(steps, "dump.quiesce failed")));
     CHECK(Has(steps, "dump.frozen") == is_made);
     CHECK(agent.Get(8000, "/").status == 200);
     CHECK(agent.CountReports("listener listening") == 1);
@@ -372,7 +395,7 @@ TEST_CASE("whatever becomes of a dump, the server serves") {
 }
 
 TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is taken") {
-  for (const char* how : {"break refuse", "wreck refuse"}) {
+  for (const char* how : {"break refuse", "wreck refuse", "orphan refuse"}) {
     CAPTURE(how);
     AgentProcess agent(Snapshots({"--on-enter", "true", "--", kListener}, how, "auto"));
     agent.WaitFor("lifecycle.ready");
@@ -381,6 +404,7 @@ TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is ta
     CHECK(agent.CountReports("listener listening") == 2);
     CHECK(agent.Count("hook.exit") == 1);
     CHECK(agent.Processes(kListener).size() == 1);
+    CHECK(agent.Processes("criu").empty());
     CHECK(agent.Get(8000, "/").status == 200);
     agent.Signal(SIGTERM);
     CHECK(agent.WaitForExit() == 0);

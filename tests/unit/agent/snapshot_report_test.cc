@@ -25,6 +25,7 @@ Entry SomeEntry(const std::string& key = "0123456789abcdef0123456789abcdef") {
   entry.bytes = 5 << 20;
   entry.verdict.standing = snapshot::Standing::kProven;
   entry.verdict.restores = 2;
+  entry.verdict.first_restore_ms = 50;
   entry.verdict.last_restore_ms = 40;
   snapshot::Manifest manifest;
   manifest.key = key;
@@ -39,7 +40,18 @@ Entry SomeEntry(const std::string& key = "0123456789abcdef0123456789abcdef") {
   manifest.uptime_ms = 125'000;
   manifest.processes = {
       {1000, 0, "modal-agent", 1 << 20, 4096, 1, {"do_sys_poll"}},
-      {1001, 1000, "python3", 30 << 20, 20 << 20, 3, {"1001 futex", "1002 ep_poll", "1003 futex"}}};
+      {1001,
+       1000,
+       "python3",
+       30 << 20,
+       20 << 20,
+       3,
+       {"1001 futex", "1002 ep_poll.isra.0", "1003 futex"},
+       "/usr/bin/python3.11",
+       {"/usr/bin/python3", "/bin/gunicorn", "a:b"},
+       {4 << 20, 1 << 20, 12 << 20, 2 << 20, 1 << 20, 10 << 20}},
+      {1009, 1001, "python3", 1 << 20, 4096, 1, {}, "/usr/bin/python3.11", {"worker"}, {}},
+      {1003, 1001, "cat", 1 << 20, 4096, 1, {}, "/bin/cat", {"/bin/cat", "-"}, {}}};
   manifest.times = {1500, 200, 12, 30};
   manifest.files = {{"images/pages-1.img", 4096, std::string(32, '0')}};
   manifest.carried_files = 1;
@@ -75,14 +87,23 @@ void CheckShowable(const std::string& text) {
 TEST_CASE("a list has a line for each snapshot, in columns, and a sum") {
   Entry used = SomeEntry("0123456789ab" + std::string(20, 'f'));
   used.in_use = true;
-  CHECK(ListText({SomeEntry(), used, Damaged()}, kFolder, kNow) ==
-        "KEY            AGE  SIZE     STANDING  COMMAND\n"
-        "0123456789abc  3 h  5.0 MiB  proven    python3 'my app.py'\n"
-        "0123456789abf  3 h  5.0 MiB  proven *  python3 'my app.py'\n"
-        "ddddddddddddd  3 h  0 B      damaged   manifest.json: is missing\n"
+  CHECK(ListText({SomeEntry(), used, Damaged()}, kFolder, kNow, 125'000) ==
+        "KEY            AGE  SIZE     UPTIME  STANDING  COMMAND\n"
+        "0123456789abc  3 h  5.0 MiB  2 m     proven    python3 'my app.py'\n"
+        "0123456789abf  3 h  5.0 MiB  2 m     proven *  python3 'my app.py'\n"
+        "ddddddddddddd  3 h  0 B      -       damaged   manifest.json: is missing\n"
         "\n"
         "3 snapshots, 10.0 MiB in /snapshots; * is in use\n");
-  CHECK(ListText({}, kFolder, kNow) == "No snapshots in /snapshots.\n");
+  CHECK(ListText({}, kFolder, kNow, 125'000) == "No snapshots in /snapshots.\n");
+}
+
+TEST_CASE("the list marks what needs a longer uptime than there is") {
+  const std::string text = ListText({SomeEntry(), Damaged()}, kFolder, kNow, 124'999);
+  CHECK(Holds(text, "  2 m !   proven"));
+  CHECK(Holds(text, "in /snapshots; ! is more than this machine runs for\n"));
+  const json list = json::parse(ListJson({SomeEntry(), Damaged()}, kFolder));
+  CHECK(list["snapshots"][0]["uptime_ms"] == 125'000);
+  CHECK(list["snapshots"][1]["uptime_ms"].is_null());
 }
 
 TEST_CASE("the list as JSON has whole keys and numbers") {
@@ -110,10 +131,21 @@ TEST_CASE("inspect tells everything, and why it cannot be restored here") {
   CHECK(Holds(text, "made by      modal-agent 1.2.3, CRIU build abc, Linux 6.1.0\n"));
   CHECK(Holds(text, "cold start   1500 ms, of it 200 ms in startup hooks\n"));
   CHECK(Holds(text, "dump         took 30 ms, the server stood still for 12 ms\n"));
-  CHECK(Holds(text, "worth        proven; restored 2 times, the last in 40 ms\n"));
+  CHECK(Holds(text,
+              "worth        proven; restored 2 times, the first in 50 ms, the last in 40 ms\n"));
   CHECK(Holds(text, "uptime       of the machine: 2 m 5 s or more\n"));
   CHECK(Holds(text, "restorable   no: the moon is full\nrestorable   no: it rains\n"));
-  CHECK(Holds(text, "1001  1000    30.0 MiB  20.0 MiB  3        python3      ep_poll, futex ×2\n"));
+  CHECK(Holds(text,
+              "PID   RUNTIME          THREADS  WAITS IN           COMMAND\n"
+              "1000  native           1        do_sys_poll        modal-agent\n"
+              "1001  python/gunicorn  3        ep_poll, futex ×2    python3 /bin/gunicorn a:b\n"
+              "1003  native           1        -                      cat -\n"
+              "1009  python/gunicorn  1        -                      worker\n"));
+  CHECK(Holds(text,
+              "PID   MEMORY    HEAP     STACK    ANONYMOUS  WRITTEN  SHARED   FILES\n"
+              "1000  1.0 MiB   0 B      0 B      0 B        0 B      0 B      0 B\n"
+              "1001  30.0 MiB  4.0 MiB  1.0 MiB  12.0 MiB   2.0 MiB  1.0 MiB  10.0 MiB\n"));
+  CHECK(Holds(text, "\nall   33.0 MiB  4.0 MiB  1.0 MiB  12.0 MiB   2.0 MiB  1.0 MiB  10.0 MiB\n"));
   CHECK(Holds(text, "4.0 KiB  images/pages-1.img\n"));
   CHECK(Holds(text, "with 1 file that the start had written (100 B)"));
   CHECK(Holds(InspectText(SomeEntry(), {}, kNow), "restorable   yes"));
@@ -124,10 +156,24 @@ TEST_CASE("inspect as JSON holds manifest and verdict as they are") {
   CHECK(seen["restorable"] == false);
   CHECK(seen["reasons"] == json{"it rains"});
   CHECK(seen["verdict"]["standing"] == "proven");
-  CHECK(seen["manifest"]["processes"].size() == 2);
+  CHECK(seen["manifest"]["processes"].size() == 4);
+  CHECK(seen["manifest"]["processes"][1]["kinds"]["heap"] == 4 << 20);
+  REQUIRE(seen["tree"].size() == 4);
+  CHECK(seen["tree"][1] == json{{"pid", 1001}, {"depth", 1}, {"runtime", "python/gunicorn"}});
+  CHECK(seen["tree"][2]["pid"] == 1003);
+  CHECK(seen["tree"][2]["depth"] == 2);
   CHECK(seen["manifest"]["kernel"] == "6.1.0");
   const json damaged = json::parse(InspectJson(Damaged(), {"manifest.json: is missing"}));
   CHECK_FALSE(damaged.contains("manifest"));
+}
+
+TEST_CASE("processes that are nobody's, each other's or their own children are shown once each") {
+  Entry entry = SomeEntry();
+  entry.manifest->processes = {
+      {5, 5, "own"}, {6, 7, "one"}, {7, 6, "other"}, {7, 6, "again"}, {9, 4711, "lost"}};
+  const json seen = json::parse(InspectJson(entry, {}));
+  CHECK(seen["tree"].size() == 5);
+  CHECK(Holds(InspectText(entry, {}, kNow), "lost"));
 }
 
 TEST_CASE("a snapshot that cannot be read is inspected as far as it goes") {
@@ -147,19 +193,19 @@ TEST_CASE("what a manifest holds is shown, and never obeyed by a terminal") {
   entry.manifest->processes[0].name = evil;
   entry.manifest->processes[0].stack = {evil};
   entry.verdict.reason = evil;
-  CheckShowable(ListText({entry}, kFolder + evil, kNow));
+  CheckShowable(ListText({entry}, kFolder + evil, kNow, 0));
   CheckShowable(InspectText(entry, {evil}, kNow));
   CheckShowable(PruneText({entry}, true, kNow));
   entry.manifest.reset();
   entry.problem = evil;
-  CheckShowable(ListText({entry}, kFolder, kNow));
+  CheckShowable(ListText({entry}, kFolder, kNow, 125'000));
   CheckShowable(InspectText(entry, {evil}, kNow));
 }
 
 TEST_CASE("lists fit a terminal") {
   Entry entry = SomeEntry();
   entry.manifest->command = {std::string(200, 'x')};
-  for (const std::string& line : Split(ListText({entry}, kFolder, kNow), '\n')) {
+  for (const std::string& line : Split(ListText({entry}, kFolder, kNow, 125'000), '\n')) {
     CHECK(line.size() <= kTerminalWidth + std::string_view("…").size());
   }
 }

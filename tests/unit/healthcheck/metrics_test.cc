@@ -102,6 +102,39 @@ std::map<std::string, std::string> Samples(const std::string& text) {
   return samples;
 }
 
+TEST_CASE("the steps of the start are gauges, with those that came by again added up") {
+  AgentStatus status = ServingStatus();
+  status.timeline.Enter(BootStep::kRestore, 1'000);
+  status.timeline.Add({BootStep::kRestoreMemory, 1, 2'000, 6'500}, 10'000);
+  status.timeline.Enter(BootStep::kPort, 11'000);
+  status.timeline.Enter(BootStep::kPort, 13'000);
+  status.timeline.Enter(BootStep::kServing, 18'000);
+  auto samples = Samples(Metrics(status, nullptr, 0));
+  CHECK(samples["modal_agent_boot_step_seconds{step=\"restore\"}"] == "0.010000");
+  CHECK(samples["modal_agent_boot_step_seconds{step=\"restore.memory\"}"] == "0.004500");
+  CHECK(samples["modal_agent_boot_step_seconds{step=\"port\"}"] == "0.007000");
+  CHECK(samples.count("modal_agent_boot_step_seconds{step=\"serving\"}") == 0);
+  CHECK(samples.count("modal_agent_snapshot_origin{origin=\"cold\"}") == 0);
+}
+
+TEST_CASE("with snapshots the metrics tell how the server came to be, and what that took") {
+  AgentStatus status = ServingStatus();
+  SetBoardText(status.origin, "restore");
+  status.restored_ms = 30;
+  auto samples = Samples(Metrics(status, nullptr, 0));
+  CHECK(samples["modal_agent_snapshot_origin{origin=\"restore\"}"] == "1");
+  CHECK(samples["modal_agent_snapshot_origin{origin=\"cold\"}"] == "0");
+  CHECK(samples["modal_agent_snapshot_restored_seconds"] == "0.030");
+  CHECK(samples.count("modal_agent_snapshot_dump_seconds") == 0);
+  SetBoardText(status.origin, "cold");
+  status.restored_ms = -1;
+  status.dump_ms = 79;
+  samples = Samples(Metrics(status, nullptr, 0));
+  CHECK(samples["modal_agent_snapshot_origin{origin=\"cold\"}"] == "1");
+  CHECK(samples["modal_agent_snapshot_dump_seconds"] == "0.079");
+  CHECK(samples.count("modal_agent_snapshot_restored_seconds") == 0);
+}
+
 TEST_CASE("the metrics tell what the status tells, in seconds") {
   const GatewayStatus gateway = BusyGateway();
   auto samples = Samples(Metrics(ServingStatus(), &gateway, 1'700'000'060'300));

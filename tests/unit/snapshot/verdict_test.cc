@@ -14,6 +14,7 @@ TEST_CASE("the first restore proves a snapshot, or shows that it is not worth it
   CHECK(fast.standing == Standing::kProven);
   CHECK(fast.restores == 1);
   CHECK(fast.last_restore_ms == 799);
+  CHECK(fast.first_restore_ms == 799);
   CHECK(fast.reason == "restored in 799 ms, a cold start took 1000 ms");
   CHECK(AfterRestore(Verdict{}, 800ms, 1000ms).standing == Standing::kNotWorthIt);
 }
@@ -24,6 +25,7 @@ TEST_CASE("later restores count, and change no standing") {
   CHECK(slow.standing == Standing::kProven);
   CHECK(slow.restores == 2);
   CHECK(slow.last_restore_ms == 5000);
+  CHECK(slow.first_restore_ms == 10);
 }
 
 TEST_CASE("where no cold start was measured nothing is judged") {
@@ -59,7 +61,7 @@ TEST_CASE("counters stay at their highest, and reasons at a length that can be r
 TEST_CASE("a verdict comes back as it was written") {
   for (const Standing standing :
        {Standing::kUnproven, Standing::kProven, Standing::kNotWorthIt, Standing::kQuarantined}) {
-    Verdict verdict{standing, 1, 2, 345, "why \"not\""};
+    Verdict verdict{standing, 1, 2, 678, 345, "why \"not\""};
     const Result<Verdict> read = ParseVerdict(ToJson(verdict));
     REQUIRE(read);
     CHECK(read->standing == standing);

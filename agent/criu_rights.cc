@@ -66,7 +66,7 @@ std::string WhatCriuLacks(const CriuRights& rights) {
   if (outside != 0) {
     // Podman gives a user those that were added, and not those that are there anyway.
     const uint64_t added = rights.uid == 0 ? outside : missing;
-    return Concat(lacks, "start the container", " with ", AddOptions(added));
+    return Concat(lacks, "start the container with ", AddOptions(added));
   }
   if (rights.uid == 0) return lacks + "the agent was started without them";
   // Docker gives capabilities to root alone; what a file permits comes from the bounding set.

@@ -166,6 +166,7 @@ void Snapshotter::OnHelperExit(Helpers::iterator helper, ExitStatus status) {
 
 void Snapshotter::EndHelpers() {
   is_late_ = false;
+  pages_lost_.clear();
   limit_.reset();
   poller_.reset();
   channel_.Reset();
@@ -193,6 +194,7 @@ void Snapshotter::Finish(Error error) {
   if (is_late_) {
     const Milliseconds limit = on_restored_ ? options_.restore_limit : options_.dump_limit;
     error = Error(Concat("not done within ", limit.count(), " ms"));
+    if (!pages_lost_.empty()) error = Error("lazy pages: " + pages_lost_);
   }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
@@ -245,7 +247,11 @@ void Snapshotter::OnReport(const WorkerReport& report) {
     case WorkerReport::Kind::kFound:
       if (on_restored_) {
         has_snapshot_ = true;
-        return Tell(WorkerRequest::Kind::kGoOn, 0, "");
+        if (report.reason[0] != '\0') {
+          log_.Info("snapshot.pages",
+                    {{"message", Concat("all at once: ", BoardText(report.reason))}});
+        }
+        return Tell(WorkerRequest::Kind::kGoOn, report.other != 0 && StartPages() ? 1 : 0, "");
       }
       if (dump_.on_ready) dump_.on_ready();
       return;
@@ -255,8 +261,13 @@ void Snapshotter::OnReport(const WorkerReport& report) {
     case WorkerReport::Kind::kRestored:
       is_late_ = false;
       limit_.reset();
+      if (!pages_lost_.empty()) {
+        const std::string why = "lazy pages: " + std::exchange(pages_lost_, {});
+        RestoreFailed(why);
+        return Answer(Error(why));
+      }
       return Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
-                             static_cast<uint64_t>(report.value)});
+                             static_cast<uint64_t>(report.value), pages_ != nullptr});
     case WorkerReport::Kind::kResumed:
       has_snapshot_ = true;
       log_.Info("snapshot.dumped", {{"key", key_}, {"frozen_ms", report.value}});
@@ -272,6 +283,33 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       return Finish(Error(std::string(BoardText(report.reason))));
   }
   Finish(Error("the worker has said something that nobody understands"));
+}
+
+// False: it goes without, eagerly.
+bool Snapshotter::StartPages() {
+  pages_ = std::make_unique<PageHelper>(
+      loop_, launcher_, tree_, log_,
+      [this](const Result<PageHelper::AllIn>& end) { OnPagesEnd(end); });
+  const Result<void> started =
+      pages_->Start(options_.executable, work_dir_, work_dir_fd_.get(), options_.credentials);
+  if (started) return true;
+  pages_.reset();
+  log_.Warn("snapshot.pages", {{"message", started.error().message()}});
+  return false;
+}
+
+// A restore that is under way ends with CRIU, and the worker notes in its folder that it has
+// failed.
+void Snapshotter::OnPagesEnd(const Result<PageHelper::AllIn>& end) {
+  if (end) {
+    log_.Info("snapshot.pages",
+              {{"pages", end->pages}, {"faults", end->faults}, {"ms", end->took}});
+  } else if (on_restored_) {
+    pages_lost_ = end.error().message();
+    if (!is_late_) OnLimit();
+    return;
+  }
+  if (on_memory_) on_memory_(end);
 }
 
 void Snapshotter::OnKey(const WorkerReport& report) {
@@ -301,6 +339,7 @@ void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::strin
 
 void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
+  pages_.reset();
   snapshot::Job job = options_.job;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;

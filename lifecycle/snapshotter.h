@@ -21,6 +21,7 @@
 #include "agent/event/loop.h"
 #include "agent/event/poller.h"
 #include "agent/process/launcher.h"
+#include "lifecycle/page_helper.h"
 #include "lifecycle/process_tree.h"
 #include "snapshot/job.h"
 #include "snapshot/worker_protocol.h"
@@ -37,9 +38,14 @@ class Snapshots {
     pid_t workload = 0;
     Milliseconds cold{};  // what the cold start had taken
     uint64_t bytes = 0;   // of memory that came back
+    bool lazy = false;    // or that comes back as it is touched
   };
   // An Error: a cold start, and why.
   using OnRestored = std::function<void(Result<Restored>)>;
+
+  // Of a tree whose memory comes lazily: all of it is in; or (an Error) some of it will never be,
+  // and whoever touches that waits for ever.
+  using OnMemory = std::function<void(const Result<PageHelper::AllIn>&)>;
 
   // What is to be dumped, and what the manifest is to say of it.
   struct Tree {
@@ -64,6 +70,10 @@ class Snapshots {
   virtual ~Snapshots() = default;
 
   virtual void Restore(OnRestored on_restored) = 0;
+  // Before Restore(). Once for each such tree.
+  virtual void WatchMemory(OnMemory on_memory) = 0;
+  // Nothing of a restored tree is left.
+  virtual void ReleaseMemory() = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
   virtual void RestoreServed(Milliseconds ready) = 0;
   virtual void RestoreFailed(const std::string& why) = 0;
@@ -103,6 +113,8 @@ class Snapshotter : public Snapshots {
   ~Snapshotter() override;
 
   void Restore(OnRestored on_restored) override;
+  void WatchMemory(OnMemory on_memory) override { on_memory_ = std::move(on_memory); }
+  void ReleaseMemory() override { pages_.reset(); }
   void RestoreServed(Milliseconds ready) override;
   void RestoreFailed(const std::string& why) override;
   bool WantsDump() const override;
@@ -128,6 +140,8 @@ class Snapshotter : public Snapshots {
   void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
+  bool StartPages();
+  void OnPagesEnd(const Result<PageHelper::AllIn>& end);
   void OnKey(const snapshot::WorkerReport& report);
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
@@ -150,6 +164,7 @@ class Snapshotter : public Snapshots {
   std::string image_identity_;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   OnRestored on_restored_;
+  OnMemory on_memory_;
   DumpEvents dump_;
   std::string work_dir_;  // of the job that is under way; empty: there is none
   UniqueFd work_dir_fd_;
@@ -158,6 +173,8 @@ class Snapshotter : public Snapshots {
   Helpers helpers_;       // also those of an earlier job that were told to end
   bool is_late_ = false;  // CRIU was ended at its limit; the worker may still say so in its folder
   std::unique_ptr<Timer> limit_;
+  std::unique_ptr<PageHelper> pages_;  // of the tree that was restored last, if it comes lazily
+  std::string pages_lost_;             // why the restore that is under way will fail
 };
 
 }  // namespace modal::lifecycle

@@ -121,6 +121,7 @@ class Supervisor {
 
   // Snapshots (supervisor_snapshots.cc).
   void OnRestored(const Result<Snapshots::Restored>& restored);
+  void OnMemory(const Result<PageHelper::AllIn>& all_in);
   void RestoreCameToNothing(const std::string& why);
   void StartCold();
   void OnReady();

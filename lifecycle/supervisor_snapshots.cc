@@ -46,6 +46,8 @@ void Supervisor::EnterRestoring() {
   if (attached_) return Fire(Trigger::kRestoreFailed);
   restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
+  parts_.snapshots->WatchMemory(
+      [this](const Result<PageHelper::AllIn>& all_in) { OnMemory(all_in); });
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
 }
@@ -63,6 +65,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
+  SetBoardText(status_.snapshot_pages, restored->lazy ? "lazy" : "eager");
   anything_ran_ = true;
   attached_ = false;
   workload_ =
@@ -74,10 +77,26 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   parts_.log.Info("snapshot.restored", {{"pid", status_.workload_pid},
                                         {"root", restored->root},
                                         {"bytes", restored->bytes},
+                                        {"pages", restored->lazy ? "lazy" : "eager"},
                                         {"cold_ms", restored->cold},
                                         {"ms", SinceStart()}});
   StartStartupTimeout();
   Fire(Trigger::kRestored);
+}
+
+// What is not in never will be, and whoever touches it waits for ever: all of the tree ends at
+// once, and what follows is what follows from any end of the server.
+void Supervisor::OnMemory(const Result<PageHelper::AllIn>& all_in) {
+  if (all_in) {
+    status_.pages_in_ms = SinceStart();
+    return Publish();
+  }
+  const std::string why = "lazy pages: " + all_in.error().message();
+  parts_.log.Error("snapshot.memory_lost", {{"message", why}});
+  NoteSnapshot("memory of the restored server is lost: " + why);
+  const bool has_served = status_.startup_done;
+  if (status_.phase == Phase::kWaitingForPort && !has_served) return RestoreCameToNothing(why);
+  if (workload_ && status_.phase != Phase::kStopping) parts_.tree.SignalOutside({}, SIGKILL);
 }
 
 // The tree ran, but nobody was served: no reason not to serve now.
@@ -107,6 +126,7 @@ void Supervisor::StartCold() {
   restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
                                                SIGKILL, kNoPatience, [this] {
                                                  Retire(std::move(restore_end_));
+                                                 parts_.snapshots->ReleaseMemory();
                                                  Fire(Trigger::kRestoreFailed);
                                                });
 }

@@ -9,6 +9,7 @@
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "snapshot/identity.h"
+#include "snapshot/pages_choice.h"
 
 namespace modal::snapshot {
 
@@ -32,6 +33,7 @@ struct Job {
   FingerprintSpec fingerprint;
   bool raise_pids = false;  // nothing to restore: see that the workload gets pids from 1000 on
   bool only_key = false;    // restore nothing, say only what the key is
+  Pages pages = Pages::kAuto;
 
   // kDump and kCreate: what the restore job has found, and the tree as it stands.
   std::string key;

@@ -16,20 +16,18 @@
 #include "agent/base/strings.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/kernel_cache.h"
+#include "snapshot/pages_choice.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
 #include "snapshot/unlinked_files.h"
+#include "snapshot/userfaultfd.h"
 
 namespace modal::snapshot {
 namespace {
 
 constexpr const char* kCarriedFiles = "files.tar";
-// What CRIU has found out about the kernel; without it it takes 15 to 35 ms to find out anew. It
-// looks for it in $XDG_RUNTIME_DIR, which is the job's work folder, and writes it there if that is
-// on a tmpfs.
-constexpr const char* kKernelCache = "criu.kdat";
-constexpr size_t kLongestKernelCache = size_t{64} * 1024;
 
 int64_t UptimeMs() {
   timespec now{};
@@ -49,23 +47,6 @@ WorkerReport NewReport(WorkerReport::Kind kind) {
   report.value = -1;
   report.cold_ms = -1;
   return report;
-}
-
-// A small file; an Error if there is none.
-Result<void> CopyFile(const std::string& from, const std::string& to) {
-  const UniqueFd source(::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!source) return Error::FromErrno(from, errno);
-  std::string bytes(kLongestKernelCache, '\0');
-  const ssize_t size = ::read(source.get(), bytes.data(), bytes.size());
-  if (size <= 0) return Error(from + ": empty");
-  const UniqueFd target(
-      ::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!target) return Error::FromErrno(to, errno);
-  if (::write(target.get(), bytes.data(), static_cast<size_t>(size)) != size) {
-    ::unlink(to.c_str());
-    return Error(to + ": cannot be written");
-  }
-  return {};
 }
 
 // What is known before the dump.
@@ -158,13 +139,31 @@ Result<void> Worker::Restore(const Job& job) {
         WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
     if (!why.empty()) return unused("there is a snapshot, but " + why.front());
   }
-  return RestoreFound(job, **store, **found);
+  return RestoreFound(job, **store, **found, verdict ? *verdict : Verdict());
 }
 
-Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found) {
+// Also sees to it that CRIU knows what it needs to. An Error: they would be better, but cannot be.
+Result<bool> Worker::PrepareLazyPages(const Job& job, const Manifest& manifest,
+                                      const Verdict& verdict) {
+  if (!WantsLazyPages(job.pages, manifest, verdict)) return false;
+  const Result<uint64_t> features = ProbeUserfaultfd();
+  if (!features) return features.error();
+  if (Result<void> put = PutUserfaultfdInto(job.work_dir, *features); !put) {
+    return std::move(put.error());
+  }
+  return true;
+}
+
+Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found,
+                                  const Verdict& known) {
   const Manifest& manifest = found.manifest;
+  (void)CopyKernelCache(found.path, job.work_dir);
+  const Result<bool> lazy = PrepareLazyPages(job, manifest, known);
+  const bool may_be_lazy = lazy && *lazy;
   WorkerReport report = NewReport(WorkerReport::Kind::kFound);
   report.value = static_cast<int64_t>(manifest.TotalBytes());
+  report.other = may_be_lazy ? 1 : 0;
+  if (!lazy) SetBoardText(report.reason, lazy.error().message());
   report.cold_ms = manifest.times.cold_ms;
   channel_.Report(report);
   const Result<WorkerRequest> go = channel_.Await();
@@ -174,12 +173,12 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
   spec.work_dir_fd = job.work_dir_fd;
+  spec.lazy = may_be_lazy && go->value != 0;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
     spec.descriptors.push_back({descriptor.id, fd});
   }
-  (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
   Result<void> carried = CarryBack(found);
   Result<Restored> restored =
       carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
@@ -192,7 +191,8 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
   report.other = manifest.workload;
-  report.value = static_cast<int64_t>(restored->times.pages) * 4096;
+  const uint64_t memory = spec.lazy ? MemoryBytes(manifest) : restored->times.pages * 4096;
+  report.value = static_cast<int64_t>(memory);
   report.cold_ms = manifest.times.cold_ms;
   channel_.Report(report);
   return AwaitVerdict(store, manifest);
@@ -300,7 +300,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   report.value = manifest.times.frozen_ms;
   channel_.Report(report);
 
-  (void)CopyFile(job.work_dir + "/" + kKernelCache, staging->path() + "/" + kKernelCache);
+  (void)CopyKernelCache(job.work_dir, staging->path());
   if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
     return published;
   }

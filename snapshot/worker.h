@@ -34,7 +34,9 @@ class Worker {
 
  private:
   Result<void> Restore(const Job& job);
-  Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found);
+  Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found,
+                            const Verdict& known);
+  Result<bool> PrepareLazyPages(const Job& job, const Manifest& manifest, const Verdict& verdict);
   Result<void> CarryBack(const Store::Found& found);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);

@@ -27,7 +27,8 @@ inline constexpr int kCriuErrorFds = 8;
 // To the worker.
 struct WorkerRequest {
   enum class Kind : uint32_t {
-    kGoOn,     // kRestore: the place is ready, restore now. kDump: the workload is quiet, dump now
+    kGoOn,     // kRestore: the place is ready, restore now; `value` 1: with lazy pages, which
+               // somebody serves. kDump: the workload is quiet, dump now
     kServed,   // kRestore: the restored tree was ready `value` ms after the agent's start
     kUseless,  // kRestore: it was not, as `text` tells
   };
@@ -40,7 +41,8 @@ struct WorkerRequest {
 struct WorkerReport {
   enum class Kind : uint32_t {
     kKey,       // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
-    kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
+    kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; `other` 1: better
+                // with lazy pages; `reason`: why these cannot be; waits for kGoOn
     kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
                 // there is a snapshot of this key all the same, so that none can be made
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process

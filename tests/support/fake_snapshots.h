@@ -21,6 +21,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   std::optional<Tree> tree;  // of the last dump
   std::string own_key;
   OnRestored on_restored;
+  OnMemory on_memory;
   DumpEvents dump;
 
   bool Has(const std::string& call) const {
@@ -46,6 +47,8 @@ class FakeSnapshots : public lifecycle::Snapshots {
     calls.emplace_back("restore");
     on_restored = std::move(answer);
   }
+  void WatchMemory(OnMemory tell) override { on_memory = std::move(tell); }
+  void ReleaseMemory() override { calls.emplace_back("release"); }
   void RestoreServed(Milliseconds ready) override {
     calls.push_back("served " + std::to_string(ready.count()));
   }

@@ -92,11 +92,15 @@ void Supervisor::OnMemory(const Result<PageHelper::AllIn>& all_in) {
     return Publish();
   }
   const std::string why = "lazy pages: " + all_in.error().message();
-  parts_.log.Error("snapshot.memory_lost", {{"message", why}});
-  NoteSnapshot("memory of the restored server is lost: " + why);
+  const std::string what = "memory of the restored server is lost: " + all_in.error().message();
+  parts_.log.Error("snapshot.memory_lost", {{"message", all_in.error().message()}});
+  NoteSnapshot(what);
   const bool has_served = status_.startup_done;
   if (status_.phase == Phase::kWaitingForPort && !has_served) return RestoreCameToNothing(why);
-  if (workload_ && status_.phase != Phase::kStopping) parts_.tree.SignalOutside({}, SIGKILL);
+  if (!workload_ || status_.phase == Phase::kStopping) return;
+  const bool comes_again = options_.restart == Restart::kOnFailure && !options_.command.empty();
+  if (!comes_again) StopBecause("modal-agent", what, -1);
+  parts_.tree.SignalOutside({}, SIGKILL);
 }
 
 // The tree ran, but nobody was served: no reason not to serve now.

@@ -298,6 +298,68 @@ TEST_CASE("a restored tree that dies before it serves gives way to a cold start"
   }
 }
 
+// Memory that comes back as it is touched.
+struct KeptLazily : Kept {
+  void StartLazily() {
+    Start();
+    tree.Add(kRoot);
+    tree.Add(kServer);
+    snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096, true});
+  }
+  void Lose() {
+    KillsWork();
+    snapshots.on_memory(Error("the page server has ended with signal SIGKILL"));
+    Turns();
+  }
+  std::string pages() const { return std::string(BoardText(published.snapshot_pages)); }
+};
+
+TEST_CASE_FIXTURE(KeptLazily, "it is told whether memory comes lazily, and when all of it is in") {
+  StartLazily();
+  Listen();
+  CHECK(pages() == "lazy");
+  CHECK(published.pages_in_ms == -1);
+  clock.Advance(300ms);
+  snapshots.on_memory(PageHelper::AllIn{10, 3, 70ms});
+  CHECK(published.pages_in_ms >= 300);
+  CHECK(phase() == Phase::kServing);
+}
+
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost before it serves is a restore that has failed") {
+  StartLazily();
+  Lose();
+  CHECK(snapshots.Has("useless: lazy pages: the page server has ended with signal SIGKILL"));
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK(snapshots.releases == 1);
+  CHECK(origin() == "cold");
+  CHECK(keeper.workloads.size() == 1);
+  CHECK_FALSE(exit_code);
+}
+
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost while it serves ends the server at once") {
+  StartLazily();
+  Listen();
+  REQUIRE(phase() == Phase::kServing);
+  Lose();
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK(exit_code == 137);
+  CHECK(stop_reason() ==
+        "memory of the restored server is lost: the page server has ended with signal SIGKILL");
+}
+
+TEST_CASE_FIXTURE(KeptLazily, "a server whose memory is lost comes again where it would anyway") {
+  options.restart = Restart::kOnFailure;
+  StartLazily();
+  Listen();
+  Lose();
+  clock.Advance(1s);
+  Turns();
+  CHECK(snapshots.releases == 1);
+  CHECK(phase() == Phase::kWaitingForPort);
+  CHECK(published.restarts == 1);
+  CHECK(stop_reason() == "");
+}
+
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
   KillsWork();
   StartRestored();

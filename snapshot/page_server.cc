@@ -26,6 +26,12 @@ namespace {
 // announced by its negative pid, and has no memory.
 constexpr int32_t kRestoreFinished = 0x52535446;
 
+using std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+// So long nothing is touched before everything else is filled; but not for ever.
+constexpr steady_clock::duration kCalm = 5ms;
+constexpr steady_clock::duration kPatience = 200ms;
 // So much at once, while nobody waits: about 70 us.
 constexpr uint64_t kAhead = uint64_t{256} << 10;
 // What lies this far before the touched page comes first.
@@ -36,6 +42,11 @@ constexpr size_t kEventsAtOnce = 32;
 constexpr size_t kLargestImage = size_t{64} << 20;
 // While a process changes its address space nothing can be filled: look again so soon.
 constexpr timespec kSoon{0, 100'000};
+
+timespec Until(steady_clock::time_point when) {
+  const auto left = std::max(when - steady_clock::now(), steady_clock::duration::zero());
+  return {0, std::chrono::duration_cast<std::chrono::nanoseconds>(left).count()};
+}
 
 }  // namespace
 
@@ -110,7 +121,8 @@ Result<void> PageServer::Serve() {
       if (Result<void> answered = AnswerFaults(*space); !answered) return answered;
     }
     if (!is_restored_) continue;
-    if (Result<void> filled = FillAhead(); !filled) return filled;
+    const Result<void> filled = IsToFillAhead() ? FillAhead() : Result<void>();
+    if (!filled) return filled;
     CloseWhatIsDone();
   }
   return {};
@@ -144,6 +156,8 @@ Result<void> PageServer::OnCriu() {
   if (got != static_cast<ssize_t>(sizeof word)) return Error("CRIU has ended");
   if (word == kRestoreFinished) {
     is_restored_ = true;
+    latest_ = steady_clock::now() + kPatience;
+    PutOff();
     criu_.Reset();
     return {};
   }
@@ -243,8 +257,8 @@ Result<void> PageServer::Wait() {
                                   [](const auto& space) { return !space->missing.empty(); });
   const bool somebody_waits = std::any_of(spaces_.begin(), spaces_.end(),
                                           [](const auto& space) { return !space->faults.empty(); });
-  constexpr timespec kNow{};
-  const timespec* limit = somebody_waits ? &kSoon : is_filling ? &kNow : nullptr;
+  const timespec until_calm = Until(IsToFillAhead() ? Instant() : calm_);
+  const timespec* limit = somebody_waits ? &kSoon : is_filling ? &until_calm : nullptr;
   if (::ppoll(polls.data(), polls.size(), limit, nullptr) < 0) {
     if (errno == EINTR) return {};
     return Error::FromErrno("poll", errno);
@@ -326,9 +340,15 @@ Result<void> PageServer::AnswerFaults(Space& space) {
     space.faults.pop_front();
     space.next = address - std::min(address, kBefore);
     touched_ = &space;
+    is_around_due_ = true;
+    PutOff();
   }
   return {};
 }
+
+void PageServer::PutOff() { calm_ = std::min(steady_clock::now() + kCalm, latest_); }
+
+bool PageServer::IsToFillAhead() const { return is_around_due_ || steady_clock::now() >= calm_; }
 
 Result<PageServer::Progress> PageServer::Answer(Space& space, uint64_t address) {
   if (space.missing.At(address)) return Fill(space, address, address + page_);
@@ -406,6 +426,7 @@ Result<PageServer::Progress> PageServer::Fill(Space& space, uint64_t address, ui
 
 // One piece, of whoever has waited last.
 Result<void> PageServer::FillAhead() {
+  is_around_due_ = false;
   Space* space = touched_;
   if (space == nullptr || space->is_gone || space->missing.empty()) {
     const auto other = std::find_if(spaces_.begin(), spaces_.end(), [](const auto& one) {

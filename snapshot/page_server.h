@@ -1,5 +1,6 @@
-// Fills the memory of a tree that CRIU restores with lazy pages: what is touched at once, and
-// everything else right after it, in large pieces, around what was touched last first.
+// Fills the memory of a tree that CRIU restores with lazy pages: what is touched at once, together
+// with what lies around it, and everything else in large pieces as soon as nothing was touched for
+// a moment: who waits for a page is not to wait for the CPU as well.
 //
 // CRIU connects to a listening socket in its work folder and hands over a userfaultfd for each
 // process. Children that are forked meanwhile get theirs here. What has not come is never seen as
@@ -7,6 +8,7 @@
 // is missing waits. Blocks.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -38,6 +40,7 @@ class PageServer {
  private:
   class PagesFile;
   struct Space;
+  using Instant = std::chrono::steady_clock::time_point;
   using Spaces = std::list<std::unique_ptr<Space>>;
   enum class Progress { kDone, kLater, kGone };
 
@@ -52,6 +55,8 @@ class PageServer {
   Result<Progress> Answer(Space& space, uint64_t address);
   Result<Progress> Fill(Space& space, uint64_t address, uint64_t end);
   Result<void> FillAhead();
+  void PutOff();
+  bool IsToFillAhead() const;
   void CloseWhatIsDone();
 
   UniqueFd listener_;
@@ -63,6 +68,9 @@ class PageServer {
   const uint64_t page_;
   Spaces spaces_;
   Space* touched_ = nullptr;  // last
+  bool is_around_due_ = false;
+  Instant calm_{};    // from when on everything else is filled
+  Instant latest_{};  // the same, whatever is touched
   std::vector<std::shared_ptr<const PagesFile>> files_;
   Counts counts_;
 };

@@ -114,6 +114,7 @@ int Agent::Run() {
                             {"command", ShellJoin(invocation_.options.command)}});
   if (Result<void> set_up = SetUp(); !set_up) {
     log_.Error("agent.error", {{"message", set_up.error().message()}});
+    if (set_up.error().exit_code() != 0) exit_code_ = set_up.error().exit_code();
   } else {
     supervisor_->Start();
     if (!control_) control_start_ = clock_.After(kControlDelay, [this] { StartControl(); });
@@ -143,7 +144,7 @@ Result<void> Agent::SetUp() {
   if (Result<void> made = MakeGateway(); !made) return made;
   job_control_ =
       std::make_unique<lifecycle::JobControl>(reaper_, ControllingTerminal(), is_process_1_);
-  MakeSnapshots();
+  if (Result<void> made = MakeSnapshots(); !made) return made;
   const lifecycle::Options& options = invocation_.options;
   supervisor_ = std::make_unique<lifecycle::Supervisor>(
       options,
@@ -165,13 +166,16 @@ Result<void> Agent::SetUp() {
   return {};
 }
 
-// Without what they need there are none, and everything else is as ever.
-void Agent::MakeSnapshots() {
+// Without what they need there are none, and everything else is as ever; unless it was all about
+// one.
+Result<void> Agent::MakeSnapshots() {
   lifecycle::Options& options = invocation_.options;
-  if (!options.snapshots.on()) return;
-  const auto off = [this](const std::string& why) {
+  if (!options.snapshots.on()) return {};
+  const auto off = [this, &options](const std::string& why) -> Result<void> {
     no_snapshots_ = "no snapshots: " + why;
+    if (options.snapshots.creates()) return Error(no_snapshots_).WithExitCode(kExitSnapshotFailed);
     log_.Warn("snapshot.off", {{"message", no_snapshots_}});
+    return {};
   };
   if (ControllingTerminal() >= 0) {
     return off("standard input is a terminal, which a restored server would not have");
@@ -185,7 +189,7 @@ void Agent::MakeSnapshots() {
   if (!output) return off(output.error().message());
   output_ = *std::move(output);
   if (Result<void> hidden = HideIoUring(options); !hidden) {
-    log_.Info("snapshot.preload", {{"message", hidden.error().message()}});
+    log_.Debug("snapshot.preload", {{"message", hidden.error().message()}});
   }
   // The same in each container that is to take the tree over.
   options.capabilities = made->job.inputs.capabilities;
@@ -194,6 +198,7 @@ void Agent::MakeSnapshots() {
   snapshots_ = std::make_unique<lifecycle::Snapshotter>(
       loop_, clock_, launcher_, tree_, log_, *std::move(made),
       std::array<int, 2>{output_->standard()[1], output_->standard()[2]});
+  return {};
 }
 
 Result<void> Agent::MakeGateway() {
@@ -316,7 +321,8 @@ void Agent::CollectChildren() {
 }
 
 void Agent::Count(health::AgentStatus& status) {
-  status.orphans_reaped = reaper_.orphans_reaped();
+  const uint64_t by_keeper = keeper_ ? keeper_->orphans_reaped() : 0;
+  status.orphans_reaped = reaper_.orphans_reaped() + by_keeper;
   status.log_lines_lost = sink_.lost_lines();
   status.gateway_restarts = gateway_ ? gateway_->restarts() : 0;
 }

@@ -44,7 +44,7 @@ class Agent {
   // Everything that can be refused before anything is started.
   Result<void> SetUp();
   Result<void> MakeGateway();
-  void MakeSnapshots();
+  Result<void> MakeSnapshots();
   Result<std::vector<UniqueFd>> OpenAdminListeners();
   Result<std::vector<UniqueFd>> OpenDataListeners();
   void StartControl();

@@ -221,25 +221,12 @@ Finding Criu(const ContainerFacts& facts) {
           "It takes and restores memory snapshots (--snapshot-dir)."};
 }
 
-constexpr uint64_t kCriuNeeds = uint64_t{1} << CAP_CHECKPOINT_RESTORE | uint64_t{1} << CAP_SETPCAP;
-
 // What is to be done about a CRIU that cannot work here, as far as capabilities and filters are to
 // blame; empty if they are not.
 std::string Remedy(const ContainerFacts& facts) {
-  const uint64_t missing = kCriuNeeds & ~facts.capabilities;
-  const bool may_all = (facts.capabilities >> CAP_SYS_ADMIN & 1) != 0;
-  if (missing != 0 && !may_all) {
-    // Docker gives capabilities to root alone.
-    if ((missing & ~facts.bounding) == 0 && facts.uid != 0) {
-      return Concat(
-          " Users other than root have none of its capabilities: `setcap "
-          "cap_checkpoint_restore,cap_setpcap+ep ",
-          facts.criu, "` in the image, or run as root.");
-    }
-    return Concat(" It needs ", process::CapabilitiesToString(missing), ": docker run --cap-add.");
-  }
-  if (facts.seccomp_mode != 0) return " The container's filter may be why: seccomp=unconfined.";
-  return "";
+  if (!facts.criu_lacks.empty()) return Concat(" ", facts.criu_lacks, ".");
+  if (facts.seccomp_mode == 0) return "";
+  return " The container's filter may be why: --security-opt=seccomp=unconfined.";
 }
 
 // Nothing if nobody has tried.

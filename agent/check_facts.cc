@@ -22,6 +22,7 @@
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
+#include "agent/criu_rights.h"
 #include "agent/event/signals.h"
 #include "agent/process/capabilities.h"
 #include "agent/process/launcher.h"
@@ -206,6 +207,7 @@ void FindCriu(const LookAroundSpec& spec, ContainerFacts& facts) {
     return;
   }
   facts.criu = found->path;
+  facts.criu_lacks = WhatCriuLacks(LookAtCriuRights(found->path, false));
   const Result<std::string> output = OutputOf({found->path, "--version"});
   if (!output) {
     facts.criu_error = output.error().message();

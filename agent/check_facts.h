@@ -46,6 +46,7 @@ struct ContainerFacts {
   std::string criu;          // path; empty: there is none
   std::string criu_version;  // "4.1.1", or empty
   std::string criu_error;    // why there is none, or it does not work
+  std::string criu_lacks;    // of capabilities (criu_rights.h); empty: nothing
   // What came of a trial (criu_trial.h).
   std::optional<CriuTrial> criu_trial;
   std::string criu_trial_error;  // empty, and no trial: nobody has tried

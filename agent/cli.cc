@@ -87,9 +87,8 @@ Result<void> FillOptions(const Configuration& configuration, const Surroundings&
   return {};
 }
 
-Error NoSnapshotFolder(std::string_view name) {
-  return Error(Concat("`modal-agent ", name,
-                      "` needs a folder: --snapshot-dir DIR, or MODAL_AGENT_SNAPSHOT_DIR"));
+Error NoSnapshotFolder(std::string_view what) {
+  return Error(Concat(what, " needs a folder: --snapshot-dir DIR, or MODAL_AGENT_SNAPSHOT_DIR"));
 }
 
 // `modal-agent token new`: needs no settings, and no agent.
@@ -124,7 +123,7 @@ Result<Invocation> ParseSnapshot(const SnapshotVerb& verb, const CommandWords& w
   if (!applied) return std::move(applied.error());
   request->folder = std::move(draft.options.snapshots.folder);
   request->criu = std::move(draft.options.snapshots.criu);
-  if (request->folder.empty()) return NoSnapshotFolder(words.name);
+  if (request->folder.empty()) return NoSnapshotFolder(Concat("`modal-agent ", words.name, "`"));
   invocation.snapshot = *std::move(request);
   return invocation;
 }
@@ -141,6 +140,7 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
   Invocation invocation;
   invocation.mode = ModeOf(split.subcommand);
   invocation.json = parsed->json;
+  invocation.timeline = parsed->timeline;
   if (parsed->help) {
     invocation.mode = Mode::kHelp;
     invocation.text = HelpText(split.name);
@@ -185,7 +185,11 @@ Result<Invocation> Parse(std::span<char* const> words, Surroundings around) {
     return std::move(filled.error());
   }
   const lifecycle::Options& options = invocation.options;
-  if (creates && !options.snapshots.on()) return NoSnapshotFolder(split.name);
+  const bool is_to_create = options.snapshots.mode == lifecycle::SnapshotMode::kCreate;
+  if (is_to_create && options.snapshots.folder.empty()) {
+    return NoSnapshotFolder(creates ? Concat("`modal-agent ", split.name, "`")
+                                    : std::string("--snapshot create"));
+  }
   if (split.subcommand == "run" && options.command.empty() && options.on_enter.empty()) {
     return Error("`modal-agent run` needs a COMMAND, as in modal-agent run ./server");
   }

@@ -45,6 +45,7 @@ struct Invocation {
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
   bool json = false;                  // --json of a subcommand
+  bool timeline = false;              // kStatus: --timeline
   std::string environment;            // kToken: where it is to be good; empty: everywhere
   SnapshotRequest snapshot;           // kSnapshot
   std::string text;                   // kHelp, kConfig, kVersion: what to print

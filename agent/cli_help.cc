@@ -74,7 +74,8 @@ answers within --health-timeout:
     SubcommandHelp{"status",
                    R"(Says what the agent in this container is doing: its phase, the server and its
 port, health checks, and how long each phase took. Exits with 1 if no agent
-answers within --health-timeout.
+answers within --health-timeout. With --timeline it shows the steps of the
+start, of a restore and of a dump as bars; --json has them, too.
 )"},
     SubcommandHelp{"drain",
                    R"(Makes the agent in this container say that it is not ready (/readyz), so that
@@ -153,9 +154,8 @@ stays, and the exit code is 122.
         R"(Removes what is older, or too much: of what the rules do not keep, the oldest go
 first. Snapshots in use stay, and count.
 )"},
-    SubcommandHelp{
-        "snapshot pack",
-        R"(Writes a snapshot into FILE (- is standard output), which can be copied to
+    SubcommandHelp{"snapshot pack",
+                   R"(Writes a snapshot into FILE (- is standard output), which can be copied to
 another machine: a tar archive, compressed with zstd. Checksums are compared on
 the way; FILE is there as a whole, or not at all. It holds the memory of
 processes, secrets included.
@@ -259,6 +259,9 @@ std::string HelpText(std::string_view subcommand) {
     AppendOption(out, "--keep COUNT", "keep no more than these, the youngest");
     AppendOption(out, "--max-size SIZE", "keep no more than fit into this, the youngest");
     AppendOption(out, "--dry-run", "say what would be removed, and remove nothing");
+  }
+  if (subcommand == "status") {
+    AppendOption(out, "--timeline", "draw what the start has done, and how long it took");
   }
   if (TakesJson(subcommand)) AppendOption(out, "--json", "print JSON, for programs");
   AppendOption(out, "-h, --help", "this text");

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kPrune = "snapshot prune";
 constexpr std::string_view kCreate = "snapshot create";
+constexpr std::string_view kStatus = "status";
 
 // The setting that an option word names ("--port", "--port=8000"), or null.
 const Setting* SettingOf(std::string_view word) {
@@ -66,6 +67,7 @@ Error NotAnOption(std::string_view subcommand, const std::string& word) {
   }
   std::vector<std::string> known{"--help", "--version"};
   if (TakesJson(subcommand)) known.emplace_back("--json");
+  if (subcommand == kStatus) known.emplace_back("--timeline");
   if (subcommand == "token") known.emplace_back("--environment");
   if (subcommand == kPrune) {
     known.insert(known.end(), {"--older-than", "--keep", "--max-size", "--dry-run"});
@@ -111,6 +113,7 @@ Result<ParsedOptions> ParseOptionWords(const CommandWords& words) {
   const CLI::Option* help = app.add_flag("-h,--help");
   const CLI::Option* version = app.add_flag("--version");
   const CLI::Option* json = TakesJson(words.name) ? app.add_flag("--json") : nullptr;
+  const CLI::Option* timeline = words.name == kStatus ? app.add_flag("--timeline") : nullptr;
   AddMentionedSettings(app, words, parsed.flags);
   if (words.subcommand == "token") {
     app.add_option("--environment", parsed.environment)
@@ -130,6 +133,7 @@ Result<ParsedOptions> ParseOptionWords(const CommandWords& words) {
   parsed.help = help->count() > 0;
   parsed.version = version->count() > 0;
   parsed.json = json && json->count() > 0;
+  parsed.timeline = timeline && timeline->count() > 0;
   return parsed;
 }
 

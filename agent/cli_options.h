@@ -17,6 +17,7 @@ struct ParsedOptions {
   std::string environment;  // --environment of `token`
   PruneWords prune;         // of `snapshot prune`
   bool json = false;
+  bool timeline = false;  // of `status`
   bool help = false;
   bool version = false;
 };

@@ -1,6 +1,7 @@
 #include "agent/control_answers.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 
 #include "agent/base/strings.h"
 #include "agent/readable.h"
+#include "agent/timeline_picture.h"
 
 namespace modal {
 namespace {
@@ -36,6 +38,13 @@ class Answer {
     if (found == object_.end() || !found->is_number_integer()) return std::nullopt;
     return found->get<int64_t>();
   }
+  // Milliseconds with or without a fraction, as microseconds.
+  std::optional<int64_t> Microseconds(const char* key) const {
+    constexpr double kMost = 1e18;
+    const auto found = object_.find(key);
+    if (found == object_.end() || !found->is_number()) return std::nullopt;
+    return static_cast<int64_t>(std::clamp(std::round(found->get<double>() * 1000), -kMost, kMost));
+  }
   bool True(const char* key) const {
     const auto found = object_.find(key);
     return found != object_.end() && found->is_boolean() && found->get<bool>();
@@ -53,6 +62,15 @@ class Answer {
       if (one.is_string()) texts.push_back(Printable(one.get<std::string>()));
     }
     return texts;
+  }
+  std::vector<Answer> Objects(const char* key) const {
+    std::vector<Answer> objects;
+    const auto found = object_.find(key);
+    if (found == object_.end() || !found->is_array()) return objects;
+    for (const Json& one : *found) {
+      if (one.is_object()) objects.push_back(Answer(one));
+    }
+    return objects;
   }
   // An object of numbers, by value.
   std::vector<std::pair<std::string, int64_t>> Numbers(const char* key) const {
@@ -171,7 +189,8 @@ std::string Snapshot(const Answer& status) {
   std::string text = note.empty() ? snapshot->Text("origin") : note;
   if (snapshot->Text("origin") == "restore") {
     text = "restored from " + key;
-    if (const auto after = snapshot->Number("restored_ms")) text += " after " + ReadableTime(*after);
+    if (const auto after = snapshot->Number("restored_ms"))
+      text += " after " + ReadableTime(*after);
   } else if (!key.empty()) {
     text += Concat(" (key ", key, ")");
   }
@@ -228,7 +247,7 @@ std::optional<int64_t> ValueOf(const std::vector<std::pair<std::string, int64_t>
 }
 
 // The last visit to each phase; after a restart of the server, how long those before it took.
-void AddTimeline(const Answer& status, Table& table) {
+void AddPhases(const Answer& status, Table& table) {
   const auto entered = status.Numbers("entered_ms");
   const auto spent = status.Numbers("spent_ms");
   const auto total = status.Numbers("total_ms");
@@ -292,9 +311,30 @@ Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms) {
   table.Add("hooks", Hooks(*status));
   table.Add("stop", Stop(*status));
   if (const auto code = status->Number("exit_code")) table.Add("exit code", std::to_string(*code));
-  AddTimeline(*status, table);
+  AddPhases(*status, table);
   table.Add("agent", Agent(*status, now_unix_ms));
   return table.Take();
+}
+
+Result<std::string> TimelineText(std::string_view json, size_t width) {
+  const Result<Answer> status = Answer::Parse(json);
+  if (!status) return status.error();
+  std::vector<TimelineStep> steps;
+  for (const Answer& one : status->Objects("timeline")) {
+    TimelineStep step{one.Text("step"), one.Microseconds("begin_ms").value_or(0),
+                      one.Microseconds("ms"), one.True("failed")};
+    if (!step.name.empty()) steps.push_back(std::move(step));
+  }
+  const std::optional<int64_t> ready = status->Number("ready_ms");
+  const std::string snapshot = Snapshot(*status);
+  Table head;
+  head.Add("start", snapshot.empty() ? "cold" : snapshot);
+  head.Add("ready", ready ? "after " + ReadableTime(*ready)
+                          : Concat("not yet (", status->Text("phase"), ")"));
+  std::string out = head.Take();
+  if (steps.empty()) return out + "The agent says nothing of its steps.\n";
+  const int64_t now_us = status->Microseconds("updated_ms").value_or(0);
+  return Concat(out, "\n", DrawTimeline(steps, now_us, width));
 }
 
 }  // namespace modal

@@ -26,4 +26,7 @@ Result<std::string> ReadReloadAnswer(std::string_view json);
 // The status as lines of "name  value".
 Result<std::string> StatusTable(std::string_view json, int64_t now_unix_ms);
 
+// How the server came to be, and the steps of that as bars, for a terminal of this width.
+Result<std::string> TimelineText(std::string_view json, size_t width);
+
 }  // namespace modal

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,10 +11,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "agent/base/strings.h"
@@ -24,6 +21,7 @@
 #include "agent/process/reaper.h"
 #include "snapshot/criu_launch.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/work_folder.h"
 
 namespace modal {
 namespace {
@@ -41,39 +39,6 @@ int MarkSignal() { return SIGRTMIN; }
 Milliseconds Since(SteadyClock::time_point start) {
   return std::chrono::duration_cast<Milliseconds>(SteadyClock::now() - start);
 }
-
-// Removed with all in it. On a tmpfs, if there is one.
-class PassingFolder {
- public:
-  static Result<std::unique_ptr<PassingFolder>> Make() {
-    int code = 0;
-    for (const char* parent : {"/dev/shm", "/tmp", "/run"}) {
-      std::string path = Concat(parent, "/modal-agent-trial-XXXXXX");
-      if (::mkdtemp(path.data()) != nullptr) {
-        return std::unique_ptr<PassingFolder>(new PassingFolder(std::move(path)));
-      }
-      code = errno;
-    }
-    return Error::FromErrno("no folder for a trial in /dev/shm, /tmp or /run", code);
-  }
-  ~PassingFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  PassingFolder(const PassingFolder&) = delete;
-  PassingFolder& operator=(const PassingFolder&) = delete;
-
-  // A new folder in it.
-  Result<std::string> Sub(const char* name) const {
-    std::string path = Concat(path_, "/", name);
-    if (::mkdir(path.c_str(), 0700) != 0) return Error::FromErrno(path, errno);
-    return path;
-  }
-
- private:
-  explicit PassingFolder(std::string path) : path_(std::move(path)) {}
-  std::string path_;
-};
 
 // A child of ours; ended with its group when this goes, and reaped.
 class Child {
@@ -153,7 +118,7 @@ class Trial {
   Result<void> Prepare() {
     null_.Reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (!null_) return Error::FromErrno("/dev/null", errno);
-    Result<std::unique_ptr<PassingFolder>> folder = PassingFolder::Make();
+    Result<std::unique_ptr<snapshot::WorkFolder>> folder = snapshot::WorkFolder::Make();
     if (!folder) return std::move(folder.error());
     folder_ = *std::move(folder);
     Result<std::string> images = folder_->Sub("images");
@@ -190,12 +155,10 @@ class Trial {
     const SteadyClock::time_point start = SteadyClock::now();
     const Result<std::string> work = folder_->Sub(work_name);
     if (!work) return work.error();
-    const UniqueFd work_fd(::open(work->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const std::string said = *work + "/said";
     const UniqueFd said_fd(::open(said.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     int pair[2];
-    if (!work_fd || !said_fd ||
-        ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (!said_fd || ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
       return Error::FromErrno("prepare a call", errno);
     }
     UniqueFd ours(pair[0]);
@@ -212,7 +175,7 @@ class Trial {
     }
     theirs.Reset();
     snapshot::CriuSession session(std::move(ours));
-    Result<void> done = use(session, *work, work_fd.get());
+    Result<void> done = use(session, *work);
     if (done) return Since(start);
     if (done.error().code() == EAGAIN) {
       return Error(Concat("not done within ", kTrialLimit.count() / 1000, " s"));
@@ -225,12 +188,10 @@ class Trial {
 
   // CRIU ends it; only then its ids are free.
   Result<Milliseconds> Dump() {
-    const auto use = [this](snapshot::CriuSession& criu, const std::string& work,
-                            int work_fd) -> Result<void> {
+    const auto use = [this](snapshot::CriuSession& criu, const std::string& work) -> Result<void> {
       snapshot::DumpSpec spec;
       spec.images_dir = images_;
       spec.work_dir = work;
-      spec.work_dir_fd = work_fd;
       spec.root = subject_.pid();
       spec.leave_running = false;
       const Result<snapshot::CriuTimes> times = criu.Dump(spec);
@@ -244,12 +205,10 @@ class Trial {
 
   Result<Milliseconds> Restore() {
     const pid_t pid = subject_.pid();
-    const auto use = [this](snapshot::CriuSession& criu, const std::string& work,
-                            int work_fd) -> Result<void> {
+    const auto use = [this](snapshot::CriuSession& criu, const std::string& work) -> Result<void> {
       snapshot::RestoreSpec spec;
       spec.images_dir = images_;
       spec.work_dir = work;
-      spec.work_dir_fd = work_fd;
       const Result<snapshot::Restored> restored = criu.Restore(spec);
       if (!restored) return restored.error();
       return {};
@@ -280,7 +239,7 @@ class Trial {
   process::Reaper reaper_;
   process::ProcessLauncher launcher_;
   UniqueFd null_;
-  std::unique_ptr<PassingFolder> folder_;
+  std::unique_ptr<snapshot::WorkFolder> folder_;
   std::string images_;
   Child subject_;
 };

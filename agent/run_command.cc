@@ -10,8 +10,10 @@
 #include "agent/cli.h"
 #include "agent/control_answers.h"
 #include "agent/control_client.h"
+#include "agent/process/terminal.h"
 #include "agent/readable.h"
 #include "agent/snapshot_command.h"
+#include "agent/text_columns.h"
 #include "agent/token_command.h"
 
 namespace modal {
@@ -60,6 +62,11 @@ int RunStatus(const Invocation& invocation) {
       Ask(invocation, kControlStatus, invocation.options.health_timeout);
   if (!json) return Complain(json.error());
   if (invocation.json) return Print(*json + "\n");
+  if (invocation.timeline) {
+    const size_t width = process::TerminalWidth(STDOUT_FILENO).value_or(kTerminalWidth);
+    const Result<std::string> picture = TimelineText(*json, width);
+    return picture ? Print(*picture) : Complain(picture.error());
+  }
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const Result<std::string> table =
       StatusTable(*json, std::chrono::duration_cast<Milliseconds>(now).count());

@@ -13,8 +13,8 @@
 
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
+#include "agent/criu_rights.h"
 #include "agent/process/terminal.h"
-#include "agent/snapshot_parts.h"
 #include "agent/snapshot_report.h"
 #include "agent/whole_file.h"
 #include "snapshot/archive.h"
@@ -64,11 +64,10 @@ snapshot::Place LookHere(const SnapshotRequest& request, std::vector<std::string
   const auto criu = snapshot::LocateCriu(request.criu, path ? path : "");
   if (criu) {
     place.criu_build = criu->build;
+    std::string lacks = WhatCriuLacks(LookAtCriuRights(criu->path, false));
+    if (!lacks.empty()) reasons.push_back(std::move(lacks));
   } else {
     reasons.push_back(criu.error().message());
-  }
-  if (Result<void> rights = CheckCriuRights(); !rights) {
-    reasons.push_back(rights.error().message());
   }
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);

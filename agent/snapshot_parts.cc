@@ -1,6 +1,5 @@
 #include "agent/snapshot_parts.h"
 
-#include <linux/capability.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <system_error>
 
 #include "agent/base/strings.h"
+#include "agent/criu_rights.h"
 #include "agent/process/capabilities.h"
 #include "agent/process/resource_limits.h"
 #include "agent/text_file.h"
@@ -33,24 +33,29 @@ std::string WorkdirOf(const lifecycle::Options& options) {
   return std::filesystem::current_path(ignored).string();
 }
 
+// Hooks and workload are to run as another user than we do.
+bool ChangesUser(const lifecycle::Options& options) {
+  return options.credentials && options.credentials->uid != ::geteuid();
+}
+
 // Folders that belong to this container and not to what runs in it.
 std::vector<std::string> LeftOut(const lifecycle::Options& options) {
   return {options.snapshots.folder, "/run/modal-agent", "/tmp/modal-agent-" + Concat(::geteuid())};
 }
 
-}  // namespace
-
-Result<void> CheckCriuRights() {
-  const uint64_t held = process::CurrentCapabilities().permitted;
-  uint64_t missing = 0;
-  for (const int one : {CAP_CHECKPOINT_RESTORE, CAP_SETPCAP}) {
-    if ((held >> one & 1) == 0) missing |= uint64_t{1} << one;
+// Command lines, and the files of the hooks' folder.
+std::vector<std::string> StartupHooks(const lifecycle::Options& options) {
+  std::vector<std::string> hooks = options.on_enter;
+  std::error_code ignored;
+  const std::filesystem::path folder = std::filesystem::path(options.hooks_dir) / "enter";
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    hooks.push_back(entry.path().string());
   }
-  const bool may_all = (held >> CAP_SYS_ADMIN & 1) != 0;
-  if (missing == 0 || may_all) return {};
-  return Error(Concat("this container lacks ", process::CapabilitiesToString(missing),
-                      ", which CRIU needs; give it them (--cap-add), and seccomp=unconfined"));
+  std::sort(hooks.begin() + static_cast<ptrdiff_t>(options.on_enter.size()), hooks.end());
+  return hooks;
 }
+
+}  // namespace
 
 Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Options& options,
                                                             const std::string& path,
@@ -58,9 +63,10 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   if (options.seccomp) {
     return Error("a server with a seccomp filter (--seccomp-profile) cannot be dumped");
   }
-  if (Result<void> rights = CheckCriuRights(); !rights) return std::move(rights.error());
   Result<snapshot::CriuLocation> criu = snapshot::LocateCriu(options.snapshots.criu, path);
   if (!criu) return std::move(criu.error());
+  const std::string lacks = WhatCriuLacks(LookAtCriuRights(criu->path, ChangesUser(options)));
+  if (!lacks.empty()) return Error(lacks);
   Result<std::string> cpuinfo = ReadTextFile("/proc/cpuinfo");
   if (!cpuinfo) return std::move(cpuinfo.error());
   Result<std::string> cpu = snapshot::CpuFeatures(*cpuinfo);
@@ -71,10 +77,9 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   lifecycle::Snapshotter::Options made;
   made.criu = criu->path;
   made.executable = executable;
-  const auto& user = options.credentials;
-  if (user && user->uid != ::geteuid()) made.credentials = user;
-  made.restores = options.snapshots.mode != lifecycle::SnapshotMode::kCreate;
+  made.credentials = options.credentials;
   made.dumps = options.snapshots.mode != lifecycle::SnapshotMode::kRestore;
+  made.creates = options.snapshots.mode == lifecycle::SnapshotMode::kCreate;
   snapshot::Job& job = made.job;
   job.folder = options.snapshots.folder;
   job.explicit_key = options.snapshots.key;
@@ -114,7 +119,7 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
     job.fingerprint.arguments.assign(options.command.begin() + 1, options.command.end());
   }
   job.fingerprint.workdir = inputs.workdir;
-  job.fingerprint.hooks = options.on_enter;
+  job.fingerprint.hooks = StartupHooks(options);
   job.fingerprint.environment =
       snapshot::CountedVariables(options.environment, options.snapshots.env_ignore);
   job.fingerprint.left_out = LeftOut(options);

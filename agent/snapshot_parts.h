@@ -9,9 +9,6 @@
 
 namespace modal {
 
-// An Error: this process lacks capabilities that CRIU needs, and how it gets them.
-Result<void> CheckCriuRights();
-
 // `environment`: our own, in which CRIU is looked for. `executable`: of our own binary. An Error
 // says in one line why snapshots stay off.
 Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Options& options,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/policy/traffic.h"
 
 namespace modal::health {
@@ -39,6 +40,7 @@ struct AgentStatus {
   int64_t spent_ms[kPhaseCount];    // how long that visit lasted; 0 while it does
   int64_t total_ms[kPhaseCount];    // all finished visits together (restarts come by again)
   int64_t ready_ms;                 // when it was ready for the first time
+  BootTimeline timeline;            // microseconds since the agent's start
   bool startup_done;                // has been Serving once
   bool ready;                       // takes requests: Serving, and not told to drain
   bool live;                        // false once the workload was found unhealthy
@@ -76,7 +78,7 @@ struct AgentStatus {
 
   uint32_t hooks_run;
   uint32_t hooks_failed;
-  uint64_t orphans_reaped;
+  uint64_t orphans_reaped;  // with a keeper also its, until it is left alone for a dump
   uint64_t log_lines_lost;
   uint32_t gateway_restarts;
   uint32_t connections_draining;

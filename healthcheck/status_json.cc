@@ -54,7 +54,7 @@ std::vector<size_t> PhasesInOrderOfEntry(const AgentStatus& status) {
   return phases;
 }
 
-void Timeline(JsonWriter& json, const AgentStatus& status) {
+void Phases(JsonWriter& json, const AgentStatus& status) {
   const std::vector<size_t> phases = PhasesInOrderOfEntry(status);
   for (const auto& [key, times] :
        {std::pair("entered_ms", status.entered_ms), std::pair("spent_ms", status.spent_ms),
@@ -65,6 +65,21 @@ void Timeline(JsonWriter& json, const AgentStatus& status) {
     }
     json.EndObject();
   }
+}
+
+// [{"step":"restore.memory","begin_ms":12.345,"ms":3.210,"failed":false},...]; `ms` is null while
+// it is under way.
+void Timeline(JsonWriter& json, const BootTimeline& timeline) {
+  json.Key("timeline").BeginArray();
+  for (const BootSpan& span : timeline.spans()) {
+    json.BeginObject().Key("step").String(BootStepName(span.step));
+    json.Key("begin_ms").Thousandths(span.begin_us);
+    json.Key("ms");
+    span.end_us < 0 ? json.Null()
+                    : json.Thousandths(span.end_us - std::max<int64_t>(span.begin_us, 0));
+    json.Key("failed").Bool(span.failed != 0).EndObject();
+  }
+  json.EndArray();
 }
 
 void Latency(JsonWriter& json, std::string_view key,
@@ -160,8 +175,9 @@ std::string StatusJson(const AgentStatus& status, const GatewayStatus* gateway) 
   json.Key("updated_ms").Number(status.updated_ms);
 
   json.Key("phase").String(PhaseName(status.phase));
-  Timeline(json, status);
+  Phases(json, status);
   Known(json, "ready_ms", status.ready_ms);
+  Timeline(json, status.timeline);
   json.Key("startup_done").Bool(status.startup_done);
   json.Key("ready").Bool(status.ready);
   json.Key("live").Bool(status.live);

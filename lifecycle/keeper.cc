@@ -68,6 +68,7 @@ class Keeper {
   Result<process::LaunchSpec> SpecOf(const ReceivedRequest& received);
   void OnExit(std::list<Child>::iterator child, ExitStatus status);
   void Reply(const KeeperReply& reply);
+  void TellOrphans();
   void CollectAll();
   bool HasDaemons() const;
   void EndIfOver();
@@ -80,6 +81,7 @@ class Keeper {
   std::optional<ExitStatus> main_status_;
   KeeperReply main_exit_{};
   bool left_daemons_ = false;
+  uint64_t told_orphans_ = 0;
 };
 
 Result<void> Keeper::ListenUntilToldToLeave() {
@@ -89,7 +91,9 @@ Result<void> Keeper::ListenUntilToldToLeave() {
   const UniqueFd signals(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals) return Error::FromErrno("signalfd", errno);
   while (channel_) {
-    pollfd ready[2] = {{channel_.get(), POLLIN, 0}, {signals.get(), POLLIN, 0}};
+    const bool has_to_tell = reaper_.orphans_reaped() != told_orphans_;
+    const auto events = static_cast<short>(has_to_tell ? POLLIN | POLLOUT : POLLIN);
+    pollfd ready[2] = {{channel_.get(), events, 0}, {signals.get(), POLLIN, 0}};
     if (::poll(ready, 2, -1) < 0) {
       if (errno == EINTR) continue;
       return Error::FromErrno("poll", errno);
@@ -98,7 +102,8 @@ Result<void> Keeper::ListenUntilToldToLeave() {
     while (::read(signals.get(), &taken, sizeof taken) > 0) {
     }
     CollectAll();
-    if (ready[0].revents != 0 && !TakeRequest()) channel_.Reset();
+    const bool is_asked = (ready[0].revents & ~POLLOUT) != 0;
+    if (is_asked && !TakeRequest()) channel_.Reset();
   }
   return {};
 }
@@ -176,9 +181,24 @@ void Keeper::Reply(const KeeperReply& reply) {
   if (::send(channel_.get(), &reply, sizeof reply, MSG_NOSIGNAL) < 0) channel_.Reset();
 }
 
+// Whoever reads slowly gets one number for many.
+void Keeper::TellOrphans() {
+  const uint64_t orphans = reaper_.orphans_reaped();
+  if (!channel_ || orphans == told_orphans_) return;
+  KeeperReply reply{};
+  reply.kind = KeeperReply::Kind::kReaped;
+  reply.orphans = static_cast<uint32_t>(std::min<uint64_t>(orphans, UINT32_MAX));
+  if (::send(channel_.get(), &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+    told_orphans_ = orphans;
+  } else if (errno != EAGAIN) {
+    channel_.Reset();
+  }
+}
+
 void Keeper::CollectAll() {
   while (reaper_.Collect()) {
   }
+  TellOrphans();
   EndIfOver();
 }
 

@@ -188,14 +188,20 @@ Result<KeeperReply> KeeperLauncher::AwaitAnswer(uint32_t id) {
   }
 }
 
-// Whatever is not exactly one reply in size is the end.
+// Whatever is not exactly one reply in size is the end. Numbers of orphans are noted on the way:
+// more than a socket holds are a keeper that would keep us busy.
 KeeperLauncher::Taken KeeperLauncher::TakeReply(KeeperReply& reply) {
-  ssize_t got = 0;
-  do {
-    got = ::recv(channel_.get(), &reply, sizeof reply, MSG_DONTWAIT);
-  } while (got < 0 && errno == EINTR);
-  if (got < 0 && errno == EAGAIN) return Taken::kNothing;
-  return got == static_cast<ssize_t>(sizeof reply) ? Taken::kReply : Taken::kEnd;
+  constexpr int kMostNumbers = 1000;
+  for (int numbers = 0; numbers < kMostNumbers;) {
+    const ssize_t got = ::recv(channel_.get(), &reply, sizeof reply, MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return Taken::kNothing;
+    if (got != static_cast<ssize_t>(sizeof reply)) return Taken::kEnd;
+    if (reply.kind != KeeperReply::Kind::kReaped) return Taken::kReply;
+    orphans_ = std::max(orphans_, reply.orphans);
+    ++numbers;
+  }
+  return Taken::kNothing;
 }
 
 // A launch in the same turn of the loop may have taken what was there.
@@ -261,6 +267,7 @@ void KeeperLauncher::OnKeeperExit(ExitStatus status) {
   while (channel_ && TakeReply(reply) == Taken::kReply) {
     if (reply.kind == KeeperReply::Kind::kExited) last_words.push_back(reply);
   }
+  orphans_before_ += std::exchange(orphans_, 0);
   keeper_.reset();
   poller_.reset();
   channel_.Reset();

@@ -49,6 +49,8 @@ class TreeKeeper {
   // How the keeper has ended, if it stood for nobody then whose end is told: the last of what a
   // hook or the workload had left behind. Tells it once.
   virtual std::optional<ExitStatus> TakeEnd() = 0;
+  // Orphans that keepers have reaped, as long as they had a channel to say so.
+  virtual uint64_t orphans_reaped() const = 0;
 };
 
 class KeeperLauncher : public TreeKeeper {
@@ -68,6 +70,7 @@ class KeeperLauncher : public TreeKeeper {
   bool HoldsAnybody() const override;
   void Leave(OnLeft on_left) override;
   std::optional<ExitStatus> TakeEnd() override { return std::exchange(end_, std::nullopt); }
+  uint64_t orphans_reaped() const override { return orphans_before_ + orphans_; }
 
  private:
   // One of the two faces above.
@@ -119,6 +122,8 @@ class KeeperLauncher : public TreeKeeper {
   uint32_t last_id_ = 0;
   uint32_t main_id_ = 0;
   pid_t main_pid_ = 0;
+  uint64_t orphans_before_ = 0;  // of earlier keepers
+  uint32_t orphans_ = 0;
   OnLeft on_left_;
   std::unique_ptr<Timer> left_turn_;
   std::optional<ExitStatus> end_;

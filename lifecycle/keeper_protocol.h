@@ -42,6 +42,7 @@ struct KeeperReply {
     kLaunched,  // `pid`
     kFailed,    // `exit_code` and `error`, as of process::Launcher
     kExited,    // `pid` has ended with `status`; of the workload itself only if it has left daemons
+    kReaped,    // so many `orphans` so far
   };
   Kind kind;
   uint32_t id;
@@ -49,6 +50,7 @@ struct KeeperReply {
   int32_t exit_code;
   int32_t status_code;
   int32_t status_signal;
+  uint32_t orphans;
   char error[480];  // NUL-terminated
 };
 

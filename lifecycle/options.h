@@ -40,6 +40,7 @@ struct SnapshotOptions {
   std::string criu;                     // path of the program; empty: the first that works
 
   bool on() const { return !folder.empty() && mode != SnapshotMode::kOff; }
+  bool creates() const { return !folder.empty() && mode == SnapshotMode::kCreate; }
   bool operator==(const SnapshotOptions&) const = default;
 };
 

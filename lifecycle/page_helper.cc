@@ -1,8 +1,8 @@
 #include "lifecycle/page_helper.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -15,8 +15,26 @@
 #include "agent/base/strings.h"
 
 namespace modal::lifecycle {
+namespace {
 
 using snapshot::PagesReport;
+
+Result<UniqueFd> Listen(const std::string& work_dir) {
+  const std::string path = Concat(work_dir, "/", snapshot::kPagesSocket);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return Error(path + ": too long a name");
+  std::memcpy(address.sun_path, path.data(), path.size());
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!listener) return Error::FromErrno("socket", errno);
+  const bool listens =
+      ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+      ::listen(listener.get(), 1) == 0;
+  if (!listens) return Error::FromErrno(path, errno);
+  return listener;
+}
+
+}  // namespace
 
 PageHelper::PageHelper(event::Loop& loop, process::Launcher& launcher, ProcessTree& tree, Log& log,
                        OnEnd on_end)
@@ -29,27 +47,11 @@ PageHelper::~PageHelper() {
   }
 }
 
-Result<UniqueFd> PageHelper::Listen(const std::string& work_dir,
-                                    const std::optional<process::Credentials>& user) {
-  const std::string path = Concat(work_dir, "/", snapshot::kPagesSocket);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return Error(path + ": too long a name");
-  std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!listener) return Error::FromErrno("socket", errno);
-  const bool listens =
-      ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-      ::listen(listener.get(), 1) == 0 &&
-      (!user || ::chown(path.c_str(), user->uid, user->gid) == 0);
-  if (!listens) return Error::FromErrno(path, errno);
-  return listener;
-}
-
-Result<void> PageHelper::Start(const std::string& executable, const std::string& work_dir,
-                               int work_dir_fd, const std::optional<process::Credentials>& user) {
-  Result<UniqueFd> listener = Listen(work_dir, user);
+Result<void> PageHelper::Start(const std::string& executable, const std::string& work_dir) {
+  Result<UniqueFd> listener = Listen(work_dir);
   if (!listener) return std::move(listener.error());
+  const UniqueFd folder(::open(work_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) return Error::FromErrno(work_dir, errno);
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
     return Error::FromErrno("socketpair", errno);
@@ -68,7 +70,7 @@ Result<void> PageHelper::Start(const std::string& executable, const std::string&
   spec.workdir = "/";
   spec.fds.push_back({theirs.get(), snapshot::kPagesChannelFd});
   spec.fds.push_back({listener->get(), snapshot::kPagesListenerFd});
-  spec.fds.push_back({work_dir_fd, snapshot::kPagesFolderFd});
+  spec.fds.push_back({folder.get(), snapshot::kPagesFolderFd});
   Result<std::unique_ptr<process::Process>> server =
       launcher_.Launch(spec, [this](ExitStatus status) { OnServerExit(status); });
   if (!server) return std::move(server.error());

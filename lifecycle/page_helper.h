@@ -36,14 +36,11 @@ class PageHelper {
              OnEnd on_end);
   ~PageHelper();
 
-  // `work_dir`: CRIU's, where it will look for the socket; `user`: whom CRIU runs as, if not as us.
-  Result<void> Start(const std::string& executable, const std::string& work_dir, int work_dir_fd,
-                     const std::optional<process::Credentials>& user);
+  // `work_dir`: CRIU's, where it will look for the socket.
+  Result<void> Start(const std::string& executable, const std::string& work_dir);
   void Release();
 
  private:
-  Result<UniqueFd> Listen(const std::string& work_dir,
-                          const std::optional<process::Credentials>& user);
   void OnReadable();
   bool TakeReport();
   void OnReport(const snapshot::PagesReport& report);

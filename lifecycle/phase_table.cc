@@ -18,6 +18,10 @@ std::string_view TriggerName(Trigger trigger) {
       return "launch-failed";
     case Trigger::kPortOpen:
       return "port-open";
+    case Trigger::kStartAgain:
+      return "start-again";
+    case Trigger::kLaunchAgain:
+      return "launch-again";
     case Trigger::kTrialDue:
       return "trial-due";
     case Trigger::kDumpDue:

@@ -25,6 +25,8 @@ enum class Trigger {
   kPortOpen,        // the port is reachable, and --health-path answers
   kDumpDue,         // the same, and a snapshot is to be taken before anybody is served
   kTrialDue,        // the snapshot is made, its tree has ended, and its restore is to be tried
+  kStartAgain,      // a dump was broken off in the tree, which has ended: the whole start again
+  kLaunchAgain,     // the same, but nothing that a hook has started was in it: COMMAND again
   kStartupTimeout,  // it was not within --startup-timeout
   kTerminate,       // a first SIGTERM or SIGINT
   kTerminateAgain,  // a second one
@@ -73,6 +75,8 @@ inline constexpr std::array kTransitions{
 
     Transition{Phase::kCheckpointing, Trigger::kPortOpen, Phase::kServing},
     Transition{Phase::kCheckpointing, Trigger::kTrialDue, Phase::kRestoring},
+    Transition{Phase::kCheckpointing, Trigger::kStartAgain, Phase::kStartupHooks},
+    Transition{Phase::kCheckpointing, Trigger::kLaunchAgain, Phase::kLaunching},
     Transition{Phase::kCheckpointing, Trigger::kHookFailed, Phase::kStopping},
     Transition{Phase::kCheckpointing, Trigger::kRestart, Phase::kLaunching},
     Transition{Phase::kCheckpointing, Trigger::kWorkloadExited, Phase::kStopping},
@@ -82,6 +86,7 @@ inline constexpr std::array kTransitions{
     Transition{Phase::kServing, Trigger::kTerminate, Phase::kDraining},
     Transition{Phase::kServing, Trigger::kUnhealthy, Phase::kDraining},
     Transition{Phase::kServing, Trigger::kRestart, Phase::kLaunching},
+    Transition{Phase::kServing, Trigger::kRestoreFailed, Phase::kStartupHooks},
     Transition{Phase::kServing, Trigger::kWorkloadExited, Phase::kStopping},
     Transition{Phase::kServing, Trigger::kAgentFailed, Phase::kStopping},
 

@@ -138,6 +138,14 @@ bool RealProcessTree::AnythingLeftOutside(const std::vector<pid_t>& sessions) {
                      [&sessions](const auto& process) { return !BelongsToAny(process, sessions); });
 }
 
+bool RealProcessTree::AnythingLeftInside(const std::vector<pid_t>& sessions) {
+  if (sessions.empty()) return false;
+  Result<std::vector<process::ProcessInfo>> members = Members(Scope::kDescendants);
+  if (!members) return true;
+  return std::any_of(members->begin(), members->end(),
+                     [&sessions](const auto& process) { return BelongsToAny(process, sessions); });
+}
+
 bool RealProcessTree::CanTellApart() { return process::ListProcesses().ok(); }
 
 }  // namespace modal::lifecycle

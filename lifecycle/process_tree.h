@@ -42,6 +42,8 @@ class ProcessTree {
   // excepted.
   // Without /proc as AnythingLeft().
   virtual bool AnythingLeftOutside(const std::vector<pid_t>& sessions) = 0;
+  // The same inside of them. True without /proc, unless there are none.
+  virtual bool AnythingLeftInside(const std::vector<pid_t>& sessions) = 0;
   // False without /proc: then nobody can say whether what is left is more than the helpers, and
   // they are ended before everything else.
   virtual bool CanTellApart() = 0;
@@ -65,6 +67,7 @@ class RealProcessTree : public ProcessTree {
   void SignalOutside(const std::vector<pid_t>& sessions, int signal) override;
   bool AnythingLeft() override;
   bool AnythingLeftOutside(const std::vector<pid_t>& sessions) override;
+  bool AnythingLeftInside(const std::vector<pid_t>& sessions) override;
   bool CanTellApart() override;
   void NoteSession(pid_t session) override { started_sessions_.insert(session); }
   void SpareHelper(pid_t pid) override { helpers_.insert(pid); }

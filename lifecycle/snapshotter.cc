@@ -1,14 +1,11 @@
 #include "lifecycle/snapshotter.h"
 
-#include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "agent/base/exit_status.h"
@@ -25,6 +22,9 @@ using snapshot::WorkerRequest;
 
 constexpr const char* kCriu = "criu";
 constexpr const char* kWorker = "worker";
+// With these a CRIU that is not root makes what it restores root's on its way, loses all others by
+// that, and fails.
+constexpr uint64_t kToChangeUsers = uint64_t{1} << CAP_SETUID | uint64_t{1} << CAP_SETGID;
 
 struct SocketPair {
   UniqueFd first;
@@ -57,9 +57,12 @@ Snapshotter::~Snapshotter() { Cancel(); }
 // --------------------------------------------------------------------------------------
 
 Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
-  if (Result<void> made = MakeWorkDir(); !made) return made;
-  job.work_dir = work_dir_;
-  job.work_dir_fd = work_dir_fd_.get();
+  job_began_us_ = NowUs();
+  work_folder_.reset();
+  Result<std::unique_ptr<snapshot::WorkFolder>> folder = snapshot::WorkFolder::Make();
+  if (!folder) return std::move(folder.error()).While("snapshot");
+  work_folder_ = *std::move(folder);
+  job.work_dir = work_folder_->path();
   Result<SocketPair> criu = MakeSocketPair();
   if (!criu) return std::move(criu.error());
   Result<SocketPair> channel = MakeSocketPair();
@@ -83,44 +86,12 @@ Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
   return {};
 }
 
-// On the first tmpfs or folder that takes it.
-Result<void> Snapshotter::MakeWorkDir() {
-  RemoveWorkDir();
-  int code = 0;
-  for (const char* parent : {"/dev/shm", "/tmp", "/run"}) {
-    std::string path = Concat(parent, "/modal-agent-criu-XXXXXX");
-    if (::mkdtemp(path.data()) == nullptr) {
-      code = errno;
-      continue;
-    }
-    work_dir_ = path;
-    work_dir_fd_.Reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (work_dir_fd_) {
-      // CRIU writes there, whoever it runs as.
-      const auto& user = options_.credentials;
-      if (!user || ::fchown(work_dir_fd_.get(), user->uid, user->gid) == 0) return {};
-    }
-    code = errno;
-    RemoveWorkDir();
-  }
-  return Error::FromErrno("snapshot: no folder for CRIU's log in /dev/shm, /tmp or /run", code);
-}
-
-// Holds plain files and one link, all made by CRIU and the worker.
-void Snapshotter::RemoveWorkDir() {
-  if (work_dir_.empty()) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(work_dir_, ignored);
-  work_dir_.clear();
-  work_dir_fd_.Reset();
-}
-
 Result<void> Snapshotter::StartCriu(int socket) {
-  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_dir_, socket);
+  process::LaunchSpec spec = snapshot::SwrkSpec(options_.criu, work_folder_->path(), socket);
   // A restored process gets its user and groups back only where CRIU has them already.
-  if (options_.credentials) {
-    spec.credentials = options_.credentials;
-    spec.capabilities = process::kAllCapabilities;
+  spec.credentials = options_.credentials;
+  if (spec.credentials && spec.credentials->uid != ::geteuid()) {
+    spec.capabilities = process::CurrentCapabilities().permitted & ~kToChangeUsers;
   }
   int next = snapshot::kCriuFirstDescriptorFd;
   spec.fds.push_back({standard_[0], next++});
@@ -172,7 +143,7 @@ void Snapshotter::EndHelpers() {
   channel_.Reset();
   KillHelpers(kWorker);
   KillHelpers(kCriu);
-  RemoveWorkDir();
+  work_folder_.reset();
 }
 
 void Snapshotter::KillHelpers(const char* name) {
@@ -183,6 +154,7 @@ void Snapshotter::KillHelpers(const char* name) {
 
 // The worker hears of CRIU's end at once, if it hears at all.
 void Snapshotter::OnLimit() {
+  if (on_judged_) return Finish(Error("it could not be noted in time"));
   if (is_late_) return Finish(Error(""));
   is_late_ = true;
   KillHelpers(kCriu);
@@ -198,6 +170,12 @@ void Snapshotter::Finish(Error error) {
   }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
+  if (std::exchange(criu_dumps_, false)) {
+    const DumpEvents dump = std::exchange(dump_, {});
+    if (dump.on_broken) dump.on_broken(error);
+    return;
+  }
+  if (on_judged_) return Judged(std::move(error));
   if (dump_.on_resumed) return Resumed(std::move(error));
   if (dump_.on_published) return Published(std::move(error));
   log_.Warn("snapshot.failed", {{"message", error.message()}});
@@ -207,6 +185,10 @@ void Snapshotter::Answer(Result<Restored> restored) {
   if (const OnRestored on_restored = std::exchange(on_restored_, nullptr)) {
     on_restored(std::move(restored));
   }
+}
+
+void Snapshotter::Judged(const Result<Judgement>& judged) {
+  if (const OnJudged on_judged = std::exchange(on_judged_, nullptr)) on_judged(judged);
 }
 
 void Snapshotter::Resumed(const Result<void>& resumed) {
@@ -222,7 +204,9 @@ void Snapshotter::Published(const Result<void>& published) {
 
 void Snapshotter::Cancel() {
   on_restored_ = nullptr;
+  on_judged_ = nullptr;
   dump_ = {};
+  criu_dumps_ = false;
   EndHelpers();
 }
 
@@ -240,7 +224,23 @@ void Snapshotter::OnReadable() {
   OnReport(report);
 }
 
+int64_t Snapshotter::NowUs() const {
+  return std::chrono::duration_cast<Microseconds>(clock_.Now().time_since_epoch()).count();
+}
+
+// Somebody asks for them in time, or there are too many.
+void Snapshotter::TakeOver(const BootTimeline& steps) {
+  for (const BootSpan& step : steps.spans()) {
+    if (steps_.size() < BootTimeline::kMost) steps_.push_back(step);
+  }
+}
+
 void Snapshotter::OnReport(const WorkerReport& report) {
+  if (report.kind == WorkerReport::Kind::kKey && !report.steps.spans().empty()) {
+    const int64_t began_us = report.steps.spans().front().begin_us;
+    steps_.push_back({BootStep::kRestoreStart, 0, job_began_us_, began_us});
+  }
+  TakeOver(report.steps);
   switch (report.kind) {
     case WorkerReport::Kind::kKey:
       return OnKey(report);
@@ -256,20 +256,23 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       if (dump_.on_ready) dump_.on_ready();
       return;
     case WorkerReport::Kind::kNothing:
+      criu_dumps_ = false;
       if (report.value > 0) has_snapshot_ = true;
       return Finish(Error(std::string(BoardText(report.reason))));
+    case WorkerReport::Kind::kProven:
+      has_snapshot_ = true;
+      has_proven_ = true;
+      return Finish(Error(Concat("there is a proven snapshot: ", BoardText(report.reason))));
     case WorkerReport::Kind::kRestored:
       is_late_ = false;
       limit_.reset();
-      if (!pages_lost_.empty()) {
-        const std::string why = "lazy pages: " + std::exchange(pages_lost_, {});
-        RestoreFailed(why);
-        return Answer(Error(why));
-      }
-      return Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
-                             static_cast<uint64_t>(report.value), pages_ != nullptr});
+      Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
+                      static_cast<uint64_t>(report.value), pages_ != nullptr});
+      if (!pages_lost_.empty()) OnPagesEnd(Error(std::exchange(pages_lost_, {})));
+      return;
     case WorkerReport::Kind::kResumed:
       has_snapshot_ = true;
+      criu_dumps_ = false;
       log_.Info("snapshot.dumped", {{"key", key_}, {"frozen_ms", report.value}});
       return Resumed({});
     case WorkerReport::Kind::kDone:
@@ -278,8 +281,13 @@ void Snapshotter::OnReport(const WorkerReport& report) {
                                   {"message", BoardText(report.reason)},
                                   {"bytes", report.value}});
       EndHelpers();
+      if (on_judged_) {
+        return Judged(
+            Judgement{std::string(BoardText(report.text)), std::string(BoardText(report.reason))});
+      }
       return Published({});
     case WorkerReport::Kind::kFailed:
+      if (report.value != 1) criu_dumps_ = false;
       return Finish(Error(std::string(BoardText(report.reason))));
   }
   Finish(Error("the worker has said something that nobody understands"));
@@ -287,11 +295,12 @@ void Snapshotter::OnReport(const WorkerReport& report) {
 
 // False: it goes without, eagerly.
 bool Snapshotter::StartPages() {
+  are_all_in_ = false;
+  served_.reset();
   pages_ = std::make_unique<PageHelper>(
       loop_, launcher_, tree_, log_,
       [this](const Result<PageHelper::AllIn>& end) { OnPagesEnd(end); });
-  const Result<void> started =
-      pages_->Start(options_.executable, work_dir_, work_dir_fd_.get(), options_.credentials);
+  const Result<void> started = pages_->Start(options_.executable, work_folder_->path());
   if (started) return true;
   pages_.reset();
   log_.Warn("snapshot.pages", {{"message", started.error().message()}});
@@ -301,7 +310,9 @@ bool Snapshotter::StartPages() {
 // A restore that is under way ends with CRIU, and the worker notes in its folder that it has
 // failed.
 void Snapshotter::OnPagesEnd(const Result<PageHelper::AllIn>& end) {
+  const std::optional<Milliseconds> served = std::exchange(served_, std::nullopt);
   if (end) {
+    if (served) Tell(WorkerRequest::Kind::kServed, served->count(), "");
     log_.Info("snapshot.pages",
               {{"pages", end->pages}, {"faults", end->faults}, {"ms", end->took}});
   } else if (on_restored_) {
@@ -309,6 +320,7 @@ void Snapshotter::OnPagesEnd(const Result<PageHelper::AllIn>& end) {
     if (!is_late_) OnLimit();
     return;
   }
+  are_all_in_ = true;
   if (on_memory_) on_memory_(end);
 }
 
@@ -343,7 +355,7 @@ void Snapshotter::Restore(OnRestored on_restored) {
   snapshot::Job job = options_.job;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;
-  job.only_key = !options_.restores && !has_snapshot_;
+  job.creates = options_.creates;
   if (Result<void> started = Start(job, options_.restore_limit); !started) {
     // From the loop, as everything else.
     limit_ = clock_.After(Milliseconds(0),
@@ -351,15 +363,32 @@ void Snapshotter::Restore(OnRestored on_restored) {
   }
 }
 
-void Snapshotter::RestoreServed(Milliseconds ready) {
+// What its pages are worth is known when all of them have been read.
+void Snapshotter::RestoreServed(Milliseconds ready, OnJudged on_judged) {
+  if (pages_ && !are_all_in_) {
+    served_ = ready;
+    on_judged_ = std::move(on_judged);
+    return;
+  }
   Tell(WorkerRequest::Kind::kServed, ready.count(), "");
+  AwaitJudgement(std::move(on_judged));
 }
 
-void Snapshotter::RestoreFailed(const std::string& why) {
+void Snapshotter::RestoreFailed(const std::string& why, OnJudged on_judged) {
   Tell(WorkerRequest::Kind::kUseless, 0, why);
+  AwaitJudgement(std::move(on_judged));
 }
 
-bool Snapshotter::WantsDump() const { return options_.dumps && !key_.empty() && !has_snapshot_; }
+// A worker that is gone already is told of from the loop, as everything else.
+void Snapshotter::AwaitJudgement(OnJudged on_judged) {
+  if (!on_judged) return;
+  on_judged_ = std::move(on_judged);
+  limit_ = clock_.After(channel_ ? kJudgeLimit : Milliseconds(0), [this] { OnLimit(); });
+}
+
+bool Snapshotter::WantsDump() const {
+  return options_.dumps && !key_.empty() && (options_.creates || !has_snapshot_);
+}
 
 void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   dump_ = std::move(events);
@@ -378,6 +407,9 @@ void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   }
 }
 
-void Snapshotter::Proceed() { Tell(WorkerRequest::Kind::kGoOn, 0, ""); }
+void Snapshotter::Proceed() {
+  criu_dumps_ = true;
+  Tell(WorkerRequest::Kind::kGoOn, 0, "");
+}
 
 }  // namespace modal::lifecycle

@@ -13,7 +13,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/result.h"
@@ -24,6 +27,7 @@
 #include "lifecycle/page_helper.h"
 #include "lifecycle/process_tree.h"
 #include "snapshot/job.h"
+#include "snapshot/work_folder.h"
 #include "snapshot/worker_protocol.h"
 
 namespace modal::lifecycle {
@@ -42,6 +46,13 @@ class Snapshots {
   };
   // An Error: a cold start, and why.
   using OnRestored = std::function<void(Result<Restored>)>;
+  // What was noted of a snapshot's worth, once that can be read by others: "proven", ... An Error:
+  // it could not be noted.
+  struct Judgement {
+    std::string standing;
+    std::string reason;
+  };
+  using OnJudged = std::function<void(const Result<Judgement>&)>;
 
   // Of a tree whose memory comes lazily: all of it is in; or (an Error) some of it will never be,
   // and whoever touches that waits for ever.
@@ -62,6 +73,9 @@ class Snapshots {
     // The tree runs again (or has ended, as asked for), or (an Error) never stood still: there will
     // be no snapshot.
     std::function<void(const Result<void>&)> on_resumed;
+    // Instead of it: CRIU was ended while it worked inside of the tree, which nobody should rely on
+    // any more. There will be no snapshot.
+    std::function<void(const Error&)> on_broken;
     // The snapshot can be found from now on; or (an Error) it came to nothing after all. Only after
     // on_resumed.
     std::function<void(const Result<void>&)> on_published;
@@ -75,15 +89,23 @@ class Snapshots {
   // Nothing of a restored tree is left.
   virtual void ReleaseMemory() = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
-  virtual void RestoreServed(Milliseconds ready) = 0;
-  virtual void RestoreFailed(const std::string& why) = 0;
+  // `on_judged`, from the loop, may be empty. Of one that failed nothing may run any more (but
+  // where the container ends): the files that came with it are gone again by then, as far as can
+  // be.
+  virtual void RestoreServed(Milliseconds ready, OnJudged on_judged) = 0;
+  virtual void RestoreFailed(const std::string& why, OnJudged on_judged) = 0;
 
-  // Whether a dump would make a snapshot: there is a key, and none of that key yet.
+  // Whether a dump would make a snapshot: there is a key, and none of that key yet, or
+  // (--snapshot create) one that gives way.
   virtual bool WantsDump() const = 0;
+  // --snapshot create: there is one already that has proved itself, so that none is made.
+  virtual bool HasProven() const = 0;
   virtual void Dump(const Tree& tree, DumpEvents events) = 0;
   virtual void Proceed() = 0;
   // The key of this container; empty: it is not known, or there is none.
   virtual const std::string& key() const = 0;
+  // What is over of the parts of a restore or dump, and was not asked for before: on the clock.
+  virtual std::vector<BootSpan> TakeSteps() = 0;
 
   // Ends whatever is under way.
   virtual void Cancel() = 0;
@@ -93,12 +115,15 @@ class Snapshotter : public Snapshots {
  public:
   // For the worker to note what came of it, when CRIU has hung.
   static constexpr Milliseconds kWorkerGrace{1000};
+  // For the worker to note what a snapshot is worth, and to take back the files that came with it,
+  // when somebody waits for that.
+  static constexpr Milliseconds kJudgeLimit{10'000};
 
   struct Options {
     std::string criu;                                 // path of the program
     std::string executable;                           // of the agent's own binary
-    bool restores = true;                             // --snapshot auto and restore
     bool dumps = true;                                // --snapshot auto and create
+    bool creates = false;                             // --snapshot create
     std::optional<process::Credentials> credentials;  // of the workload: CRIU has the same
     // At these CRIU is ended, and the worker kWorkerGrace later.
     Milliseconds restore_limit{30'000};
@@ -115,12 +140,14 @@ class Snapshotter : public Snapshots {
   void Restore(OnRestored on_restored) override;
   void WatchMemory(OnMemory on_memory) override { on_memory_ = std::move(on_memory); }
   void ReleaseMemory() override { pages_.reset(); }
-  void RestoreServed(Milliseconds ready) override;
-  void RestoreFailed(const std::string& why) override;
+  void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
+  void RestoreFailed(const std::string& why, OnJudged on_judged) override;
   bool WantsDump() const override;
+  bool HasProven() const override { return has_proven_; }
   void Dump(const Tree& tree, DumpEvents events) override;
   void Proceed() override;
   const std::string& key() const override { return key_; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps_, {}); }
   void Cancel() override;
 
  private:
@@ -132,8 +159,6 @@ class Snapshotter : public Snapshots {
   using Helpers = std::list<Helper>;
 
   Result<void> Start(snapshot::Job job, Milliseconds limit);
-  Result<void> MakeWorkDir();
-  void RemoveWorkDir();
   Result<void> StartCriu(int socket);
   Result<void> StartWorker(const snapshot::Job& job, int channel, int criu);
   Result<void> StartHelper(const char* name, const process::LaunchSpec& spec);
@@ -142,11 +167,15 @@ class Snapshotter : public Snapshots {
   void OnReport(const snapshot::WorkerReport& report);
   bool StartPages();
   void OnPagesEnd(const Result<PageHelper::AllIn>& end);
+  void TakeOver(const BootTimeline& steps);
+  int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
   void Finish(Error error);
   void Answer(Result<Restored> restored);
+  void AwaitJudgement(OnJudged on_judged);
+  void Judged(const Result<Judgement>& judged);
   void Resumed(const Result<void>& resumed);
   void Published(const Result<void>& published);
   void EndHelpers();
@@ -162,19 +191,25 @@ class Snapshotter : public Snapshots {
 
   std::string key_;
   std::string image_identity_;
+  std::vector<BootSpan> steps_;
+  int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
+  bool has_proven_ = false;
   OnRestored on_restored_;
   OnMemory on_memory_;
+  OnJudged on_judged_;
   DumpEvents dump_;
-  std::string work_dir_;  // of the job that is under way; empty: there is none
-  UniqueFd work_dir_fd_;
+  bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
+  std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;
   std::unique_ptr<event::Poller> poller_;
   Helpers helpers_;       // also those of an earlier job that were told to end
   bool is_late_ = false;  // CRIU was ended at its limit; the worker may still say so in its folder
   std::unique_ptr<Timer> limit_;
-  std::unique_ptr<PageHelper> pages_;  // of the tree that was restored last, if it comes lazily
-  std::string pages_lost_;             // why the restore that is under way will fail
+  std::unique_ptr<PageHelper> pages_;   // of the tree that was restored last, if it comes lazily
+  std::string pages_lost_;              // why the restore that is under way will fail
+  bool are_all_in_ = false;             // or never will be
+  std::optional<Milliseconds> served_;  // what is told when they are
 };
 
 }  // namespace modal::lifecycle

@@ -108,6 +108,8 @@ void Supervisor::Fire(Trigger trigger) {
 // Before the log says so: whoever reads there that we are Serving finds us ready.
 void Supervisor::SetPhase(Phase phase) {
   health::EnterPhase(status_, phase, SinceStart());
+  const bool ends = phase == Phase::kDraining || phase == Phase::kStopping;
+  if (ends) status_.timeline.End(MicrosecondsOf(parts_.clock.Now()));
   status_.ready = phase == Phase::kServing && !status_.drain_requested;
   if (phase == Phase::kServing) {
     status_.startup_done = true;
@@ -117,6 +119,29 @@ void Supervisor::SetPhase(Phase phase) {
   }
   Publish();
   CarryAsIn(phase);
+}
+
+// Steps of the boot: what is shown as the timeline.
+void Supervisor::EnterStep(BootStep step) {
+  status_.timeline.Enter(step, MicrosecondsOf(parts_.clock.Now()));
+  Publish();
+}
+
+// A part that ends now.
+void Supervisor::AddStep(BootStep step, Clock::TimePoint began) {
+  const int64_t now = MicrosecondsOf(parts_.clock.Now());
+  status_.timeline.Add({step, 0, MicrosecondsOf(began), now}, now);
+}
+
+// What the worker has told of.
+void Supervisor::TakeSteps() {
+  const int64_t zero = -MicrosecondsOf(Clock::TimePoint());
+  const int64_t now = MicrosecondsOf(parts_.clock.Now());
+  for (BootSpan step : parts_.snapshots->TakeSteps()) {
+    step.begin_us = std::clamp(step.begin_us, zero, zero + now) - zero;
+    step.end_us = std::clamp(step.end_us, zero, zero + now) - zero;
+    status_.timeline.Add(step, now);
+  }
 }
 
 void Supervisor::Enter(Phase phase, Phase from) {
@@ -150,6 +175,7 @@ void Supervisor::EnterStartupHooks() {
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   if (hooks.empty()) return Fire(Trigger::kHooksDone);
 
+  EnterStep(BootStep::kHooks);
   anything_ran_ = true;
   if (parts_.gateway) parts_.gateway->Start();
   enter_hooks_ = std::make_unique<HookRunner>(
@@ -218,6 +244,7 @@ void Supervisor::NoteSessions(const std::vector<pid_t>& sessions) {
 }
 
 void Supervisor::EnterLaunching() {
+  EnterStep(BootStep::kExec);
   if (status_.restarts > 0) return RestartWorkload();
   if (!options_.command.empty()) return LaunchWorkload();
   StartStartupTimeout();
@@ -268,6 +295,7 @@ void Supervisor::StartGatewaySoon() {
 }
 
 void Supervisor::EnterWaitingForPort() {
+  EnterStep(BootStep::kPort);
   ++port_waits_;
   if (!Carries()) return WaitForPort();
   switch (options_.upstream.kind) {
@@ -378,6 +406,7 @@ void Supervisor::OnStartupTimeout() {
 void Supervisor::EnterServing() {
   startup_timeout_.reset();
   startup_probe_.reset();
+  EnterStep(BootStep::kServing);
   serving_since_ = parts_.clock.Now();
   parts_.log.Info("lifecycle.ready",
                   {{"address", BoardText(status_.listening)}, {"ms", SinceStart()}});
@@ -581,7 +610,9 @@ void Supervisor::OnWorkloadExit(ExitStatus status) {
 void Supervisor::WorkloadExited() {
   workload_.reset();
   Publish();
-  if (IsToEndWithItsDump()) return;
+  if (awaits_judgement_) return;
+  exit_waits_ = IsBeingDumped();
+  if (exit_waits_) return;
   if (status_.phase == Phase::kWaitingForPort && IsRestored() && !status_.startup_done) {
     return RestoreCameToNothing("it ended with " + workload_status_->ToString());
   }
@@ -605,7 +636,7 @@ void Supervisor::WorkloadExited() {
 }
 
 bool Supervisor::IsToRestart(ExitStatus status) const {
-  if (options_.restart != Restart::kOnFailure || status.ok()) return false;
+  if (options_.restart != Restart::kOnFailure || status.ok() || IsCreating()) return false;
   if (options_.command.empty()) return false;  // a hook has started it, and would have to again
   // Somebody sits at the terminal and has ended it (^C, ^\, a closed window): no failure.
   return seat_() == Seat::kNone ||
@@ -630,7 +661,7 @@ void Supervisor::OnChildrenCollected() {
       !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
   const bool is_up = status_.phase == Phase::kWaitingForPort ||
                      status_.phase == Phase::kCheckpointing || status_.phase == Phase::kServing;
-  if (!follows_children || !is_up || IsToEndWithItsDump()) return;
+  if (!follows_children || !is_up || IsBeingDumped() || awaits_judgement_) return;
   // A daemon is over when the workload's processes are; without COMMAND a hook's are the server.
   if (daemonised_ ? parts_.tree.AnythingLeftOutside(hook_sessions_) : parts_.tree.AnythingLeft()) {
     return;
@@ -799,7 +830,8 @@ void Supervisor::EnterStopping(Phase from) {
     late_hooks_->Cancel();
   }
   // Half of a restore does not know what a signal is, and what came of it has served nobody.
-  const bool is_worthless = from == Phase::kRestoring || restore_end_;
+  const bool is_worthless =
+      from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
@@ -856,6 +888,7 @@ void Supervisor::EnterStopped() {
 }
 
 int Supervisor::FinalExitCode() const {
+  if (IsCreating()) return is_created_ ? 0 : int{kExitSnapshotFailed};
   if (exit_code_ >= 0) return exit_code_;
   // Asked to stop: the workload's own status, if it came to run.
   const int without_workload = status_.startup_done ? 0 : 128 + first_termination_;
@@ -880,6 +913,10 @@ process::LaunchSpec Supervisor::BaseSpec() const {
 
 int64_t Supervisor::SinceStart() const {
   return std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - started_).count();
+}
+
+int64_t Supervisor::MicrosecondsOf(Clock::TimePoint time) const {
+  return std::chrono::duration_cast<Microseconds>(time - started_).count();
 }
 
 const health::AgentStatus& Supervisor::status() {

@@ -90,6 +90,9 @@ class Supervisor {
   // Phases.
   void Fire(Trigger trigger);
   void SetPhase(Phase phase);
+  void EnterStep(BootStep step);
+  void AddStep(BootStep step, Clock::TimePoint began);
+  void TakeSteps();
   void Enter(Phase phase, Phase from);
   void EnterRestoring();
   void EnterStartupHooks();
@@ -123,17 +126,22 @@ class Supervisor {
   void OnRestored(const Result<Snapshots::Restored>& restored);
   void OnMemory(const Result<PageHelper::AllIn>& all_in);
   void RestoreCameToNothing(const std::string& why);
-  void StartCold();
+  void StartCold(Trigger then);
+  void TakeBackFiles(Trigger then);
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
+  void OnDumpBroken(const Error& error);
+  void DumpEnded(const std::string& problem);
   void OnPublished(const Result<void>& published);
-  bool IsCreating() const { return options_.snapshots.mode == SnapshotMode::kCreate; }
-  bool IsToEndWithItsDump() const {
-    return status_.phase == Phase::kCheckpointing && tree_is_to_end_;
+  bool IsCreating() const { return options_.snapshots.creates(); }
+  // Who ends now may be ended by CRIU: what has come of the dump is known soon.
+  bool IsBeingDumped() const {
+    return status_.phase == Phase::kCheckpointing && (tree_is_to_end_ || criu_dumps_);
   }
   void NoteServed();
+  void OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged);
   void EndOfCreate(const std::string& problem);
   void RunLateHooks();
   void OnLateHooksDone(const HookRunner::Outcome& outcome);
@@ -186,6 +194,7 @@ class Supervisor {
   std::vector<Hook> HooksOf(const std::string& folder, const std::vector<std::string>& lines);
   process::LaunchSpec BaseSpec() const;
   int64_t SinceStart() const;
+  int64_t MicrosecondsOf(Clock::TimePoint time) const;
   void Publish();
 
   Options options_;
@@ -222,9 +231,16 @@ class Supervisor {
   std::unique_ptr<HookRunner> late_hooks_;
   std::unique_ptr<WorkloadEnd> restore_end_;  // clears away what a failed restore has left
   std::optional<Clock::TimePoint> dump_began_;
+  Clock::TimePoint quiesce_began_{};
   Clock::TimePoint restore_began_{};
-  bool tree_is_to_end_ = false;  // with its dump
-  Milliseconds cold_{};          // what the start that was dumped had taken
+  std::string useless_;  // why nothing came of what was restored; it is being ended
+  bool criu_dumps_ = false;
+  bool exit_waits_ = false;        // the workload has ended, and the dump has not
+  bool dump_broke_ = false;        // in the middle, and there will be no other
+  bool tree_is_to_end_ = false;    // with its dump
+  Milliseconds cold_{};            // what the start that was dumped had taken
+  bool awaits_judgement_ = false;  // --snapshot create: the trial is over, whoever ends now
+  bool is_created_ = false;        // --snapshot create: there is a snapshot that is worth it
   std::unique_ptr<process::Process> workload_;
   std::unique_ptr<WorkloadEnd> workload_end_;
   std::unique_ptr<health::PortWait> port_wait_;

@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <utility>
+
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "lifecycle/supervisor.h"
@@ -21,12 +23,12 @@ constexpr Milliseconds kNoPatience{0};
 bool Supervisor::IsRestored() const { return BoardText(status_.origin) == kRestore; }
 
 process::Launcher& Supervisor::LauncherForHooks() {
-  return parts_.keeper ? parts_.keeper->for_hooks() : parts_.launcher;
+  return parts_.keeper && !dump_broke_ ? parts_.keeper->for_hooks() : parts_.launcher;
 }
 
 // One that is started again is not dumped any more.
 process::Launcher& Supervisor::LauncherForWorkload() {
-  const bool is_first = status_.restarts == 0;
+  const bool is_first = status_.restarts == 0 && !dump_broke_;
   return parts_.keeper && is_first ? parts_.keeper->for_workload() : parts_.launcher;
 }
 
@@ -43,7 +45,9 @@ void Supervisor::EnterRestoring() {
   attached_ = options_.command.empty() && HooksOf("enter", options_.on_enter).empty();
   if (!TakeBaseline()) return Fire(Trigger::kAgentFailed);
   SetBoardText(status_.origin, kCold);
+  if (attached_ && IsCreating()) return EndOfCreate("there is no COMMAND to start, and no hook");
   if (attached_) return Fire(Trigger::kRestoreFailed);
+  EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
   if (parts_.gateway) parts_.gateway->Start();
   parts_.snapshots->WatchMemory(
@@ -54,18 +58,25 @@ void Supervisor::EnterRestoring() {
 
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
+  TakeSteps();
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
+  if (!restored && parts_.snapshots->HasProven()) {
+    is_created_ = true;
+    StopBecause("modal-agent", restored.error().message() + "; nothing is to be made", 0);
+    return Fire(Trigger::kTerminate);
+  }
   if (!restored && tree_is_to_end_) {
     return EndOfCreate("its restore failed: " + restored.error().message());
   }
   if (!restored) {
     parts_.log.Info("snapshot.cold", {{"message", restored.error().message()}});
     NoteSnapshot("cold start: " + restored.error().message());
-    return StartCold();
+    return StartCold(Trigger::kRestoreFailed);
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
   SetBoardText(status_.snapshot_pages, restored->lazy ? "lazy" : "eager");
+  cold_ = restored->cold;
   anything_ran_ = true;
   attached_ = false;
   workload_ =
@@ -85,31 +96,28 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
 }
 
 // What is not in never will be, and whoever touches it waits for ever: all of the tree ends at
-// once, and what follows is what follows from any end of the server.
+// once. Even if it has served: the snapshot is no good, the container is.
 void Supervisor::OnMemory(const Result<PageHelper::AllIn>& all_in) {
   if (all_in) {
     status_.pages_in_ms = SinceStart();
     return Publish();
   }
   const std::string why = "lazy pages: " + all_in.error().message();
-  const std::string what = "memory of the restored server is lost: " + all_in.error().message();
   parts_.log.Error("snapshot.memory_lost", {{"message", all_in.error().message()}});
-  NoteSnapshot(what);
-  const bool has_served = status_.startup_done;
-  if (status_.phase == Phase::kWaitingForPort && !has_served) return RestoreCameToNothing(why);
-  if (!workload_ || status_.phase == Phase::kStopping) return;
-  const bool comes_again = options_.restart == Restart::kOnFailure && !options_.command.empty();
-  if (!comes_again) StopBecause("modal-agent", what, -1);
-  parts_.tree.SignalOutside({}, SIGKILL);
+  const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
+  if (is_up && IsRestored() && !restore_end_) {
+    Retire(std::move(health_monitor_));
+    SetBoardText(status_.listening, "");
+    return RestoreCameToNothing(why);
+  }
+  parts_.snapshots->RestoreFailed(why, nullptr);
+  if (status_.phase == Phase::kDraining) parts_.tree.SignalOutside({}, SIGKILL);
 }
 
 // The tree ran, but nobody was served: no reason not to serve now.
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
-  parts_.snapshots->RestoreFailed(why);
-  if (tree_is_to_end_) return EndOfCreate("what was restored did not serve: " + why);
-  NoteSnapshot("cold start: the restored server did not serve: " + why);
-  SetBoardText(status_.origin, kCold);
+  status_.timeline.Fail();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   if (late_hooks_) late_hooks_->Cancel();
@@ -117,22 +125,41 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   startup_probe_.reset();
   startup_timeout_.reset();
   ++port_waits_;
-  StartCold();
+  if (tree_is_to_end_) {
+    awaits_judgement_ = true;
+    return parts_.snapshots->RestoreFailed(
+        why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
+  }
+  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  SetBoardText(status_.origin, kCold);
+  SetBoardText(status_.snapshot_pages, "");
+  useless_ = why;
+  StartCold(Trigger::kRestoreFailed);
 }
 
-// Whatever a restore has left is cleared away first; nobody is to take its end for the server's.
-void Supervisor::StartCold() {
+// Whatever a restore or a dump has left is cleared away first, files too; nobody is to take its end
+// for the server's.
+void Supervisor::StartCold(Trigger then) {
   workload_.reset();
   workload_exit_.reset();
   workload_status_.reset();
   workload_session_ = 0;
   status_.workload_pid = 0;
   restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, std::vector<pid_t>(),
-                                               SIGKILL, kNoPatience, [this] {
+                                               SIGKILL, kNoPatience, [this, then] {
                                                  Retire(std::move(restore_end_));
                                                  parts_.snapshots->ReleaseMemory();
-                                                 Fire(Trigger::kRestoreFailed);
+                                                 TakeBackFiles(then);
                                                });
+}
+
+void Supervisor::TakeBackFiles(Trigger then) {
+  const std::string why = std::exchange(useless_, "");
+  if (why.empty()) return Fire(then);
+  parts_.snapshots->RestoreFailed(why, [this, then](const Result<Snapshots::Judgement>& judged) {
+    if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
+    Fire(then);
+  });
 }
 
 // Ready
@@ -143,12 +170,15 @@ void Supervisor::OnReady() {
   startup_timeout_.reset();
   startup_probe_.reset();
   const bool dumps = parts_.snapshots && parts_.keeper && parts_.keeper->root() != 0 &&
-                     status_.restarts == 0 && parts_.snapshots->WantsDump();
+                     !IsRestored() && status_.restarts == 0 && !dump_broke_ &&
+                     parts_.snapshots->WantsDump();
   if (dumps) return Fire(Trigger::kDumpDue);
   RunLateHooks();
 }
 
 void Supervisor::EnterCheckpointing() {
+  EnterStep(BootStep::kDump);
+  quiesce_began_ = parts_.clock.Now();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
   WarmUp(options_.snapshots.warmup);
@@ -158,6 +188,9 @@ void Supervisor::EnterCheckpointing() {
 void Supervisor::WarmUp(uint32_t left) {
   if (status_.phase != Phase::kCheckpointing) return;
   if (left == 0 || !parts_.gateway) {
+    const bool has_warmed_up = options_.snapshots.warmup > 0 && parts_.gateway;
+    if (has_warmed_up) AddStep(BootStep::kDumpWarmup, quiesce_began_);
+    quiesce_began_ = parts_.clock.Now();
     return parts_.keeper->Leave([this](const Result<void>& result) { OnKeeperLeft(result); });
   }
   const std::string path = options_.health_path.empty() ? "/" : options_.health_path;
@@ -183,31 +216,57 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
   tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
+    AddStep(BootStep::kDumpQuiesce, quiesce_began_);
     dump_began_ = parts_.clock.Now();
     tree_is_to_end_ = IsCreating();
+    criu_dumps_ = true;
     parts_.snapshots->Proceed();
   };
   events.on_published = [this](const Result<void>& published) { OnPublished(published); };
   events.on_resumed = [this](const Result<void>& dumped) { OnDumped(dumped); };
+  events.on_broken = [this](const Error& error) { OnDumpBroken(error); };
   parts_.snapshots->Dump(tree, std::move(events));
 }
 
 void Supervisor::OnDumped(const Result<void>& dumped) {
   if (status_.phase != Phase::kCheckpointing) return;
+  DumpEnded(dumped ? "" : dumped.error().message());
+  if (!dumped && IsCreating()) return EndOfCreate(dumped.error().message());
+  // Created: the tree has ended, and comes back once the snapshot can be found.
+  if (IsCreating()) return;
+  // Whoever has ended meanwhile has done so by himself.
+  if (exit_waits_) WorkloadExited();
+  OnChildrenCollected();
+  if (status_.phase == Phase::kCheckpointing) RunLateHooks();
+}
+
+void Supervisor::DumpEnded(const std::string& problem) {
+  criu_dumps_ = false;
+  TakeSteps();
   if (dump_began_) {
     status_.dump_ms =
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
-  if (!dumped) {
-    parts_.log.Warn("snapshot.failed", {{"message", dumped.error().message()}});
-    NoteSnapshot("no snapshot: " + dumped.error().message());
-    if (IsCreating()) return EndOfCreate(dumped.error().message());
-  }
-  // Otherwise the tree has ended, and comes back once the snapshot can be found.
-  if (!IsCreating()) RunLateHooks();
+  if (problem.empty()) return;
+  status_.timeline.Fail();
+  parts_.log.Warn("snapshot.failed", {{"message", problem}});
+  NoteSnapshot("no snapshot: " + problem);
+}
+
+// CRIU works from inside of what it dumps: whatever that holds now, it has served nobody yet, and
+// does not.
+void Supervisor::OnDumpBroken(const Error& error) {
+  if (status_.phase != Phase::kCheckpointing) return;
+  dump_broke_ = true;
+  DumpEnded(error.message() + ", in the middle of the dump: what it has left is started again");
+  if (IsCreating()) return EndOfCreate(error.message());
+  const bool hooks_too = options_.command.empty() || parts_.tree.AnythingLeftInside(hook_sessions_);
+  SetBoardText(status_.listening, "");
+  StartCold(hooks_too ? Trigger::kStartAgain : Trigger::kLaunchAgain);
 }
 
 void Supervisor::OnPublished(const Result<void>& published) {
+  TakeSteps();
   if (!published) {
     parts_.log.Warn("snapshot.failed", {{"message", published.error().message()}});
     NoteSnapshot("no snapshot: " + published.error().message());
@@ -231,30 +290,42 @@ void Supervisor::NoteServed() {
       tree_is_to_end_
           ? std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - restore_began_)
           : Milliseconds(SinceStart());
-  parts_.snapshots->RestoreServed(ready);
-  if (!IsCreating()) return;
-  const bool is_worth_it =
-      static_cast<double>(ready.count()) < snapshot::kWorth * static_cast<double>(cold_.count());
-  EndOfCreate(is_worth_it ? ""
-                          : Concat("its restore takes ", ready.count(), " ms, a cold start ",
-                                   cold_.count(), " ms: not worth it"));
+  if (!IsCreating()) return parts_.snapshots->RestoreServed(ready, nullptr);
+  awaits_judgement_ = true;
+  parts_.snapshots->RestoreServed(
+      ready, [this, ready](const Result<Snapshots::Judgement>& judged) { OnTried(ready, judged); });
 }
 
-// --snapshot create: the end of the container, 0 if there is a snapshot that is worth restoring.
-void Supervisor::EndOfCreate(const std::string& problem) {
-  if (problem.empty()) {
-    StopBecause("modal-agent",
-                Concat("the snapshot ", parts_.snapshots->key(), " is made and tried"), 0);
-  } else {
-    parts_.log.Error("snapshot.create_failed", {{"message", problem}});
-    StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
+// --snapshot create: what the trial has shown stands in the folder, where others find it.
+void Supervisor::OnTried(Milliseconds ready, const Result<Snapshots::Judgement>& judged) {
+  awaits_judgement_ = false;
+  if (!judged) {
+    return EndOfCreate("what its trial has shown cannot be noted: " + judged.error().message());
   }
+  if (judged->standing != snapshot::StandingName(snapshot::Standing::kProven)) {
+    return EndOfCreate(Concat("its restore takes ", ready.count(), " ms, a cold start ",
+                              cold_.count(), " ms: not worth it"));
+  }
+  is_created_ = true;
+  StopBecause("modal-agent",
+              Concat("the snapshot ", parts_.snapshots->key(), " is made and tried: restored in ",
+                     ready.count(), " ms, a cold start takes ", cold_.count(), " ms"),
+              0);
+  Fire(Trigger::kTerminate);
+}
+
+// --snapshot create: the container ends without a snapshot that is worth restoring.
+void Supervisor::EndOfCreate(const std::string& problem) {
+  awaits_judgement_ = false;
+  parts_.log.Error("snapshot.create_failed", {{"message", problem}});
+  StopBecause("modal-agent", "no snapshot to be used: " + problem, kExitSnapshotFailed);
   Fire(Trigger::kTerminate);
 }
 
 void Supervisor::RunLateHooks() {
   std::vector<Hook> hooks = HooksOf("restore", options_.on_restore);
   if (hooks.empty()) return Fire(Trigger::kPortOpen);
+  EnterStep(BootStep::kLateHooks);
   late_hooks_ = std::make_unique<HookRunner>(
       parts_.loop, parts_.clock, parts_.launcher, parts_.log, std::move(hooks),
       HookRunner::Options{options_.hook_timeout, true, BaseSpec()},

@@ -23,11 +23,13 @@ bool IsNull(const struct stat& info) {
   return S_ISCHR(info.st_mode) && ::major(info.st_rdev) == 1 && ::minor(info.st_rdev) == 3;
 }
 
-// A pipe with a name is found by it, and in another container there is none.
+// A pipe with a name is found by it, and in another container there is none. One that is another
+// user's (whoever has started us was root, and we are not) CRIU cannot open.
 bool IsNamelessPipe(int fd, const struct stat& info) {
   if (!S_ISFIFO(info.st_mode)) return false;
   char link[16] = {};
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) return false;
   return ::readlink(path.c_str(), link, sizeof link - 1) > 0 &&
          std::string_view(link).starts_with("pipe:");
 }

@@ -45,7 +45,7 @@ std::string Checksum::Text() const {
   return text;
 }
 
-Result<FileChecksum> ChecksumOf(int fd) {
+Result<FileChecksum> ChecksumOf(int fd, const std::atomic<bool>* is_over) {
   (void)::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
   std::vector<char> piece(kPiece);
   Checksum checksum;
@@ -54,6 +54,7 @@ Result<FileChecksum> ChecksumOf(int fd) {
     const Result<size_t> got = ReadFull(fd, piece.data(), piece.size());
     if (!got) return got.error();
     if (*got == 0) break;
+    if (is_over != nullptr && *is_over) return Error("not read to its end");
     checksum.Add({piece.data(), *got});
     whole.size += *got;
   }

@@ -2,6 +2,7 @@
 // the speed of memory.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,7 +29,7 @@ struct FileChecksum {
   std::string text;
 };
 
-// Of a file from its current place to its end.
-Result<FileChecksum> ChecksumOf(int fd);
+// Of a file from its current place to its end. Once `is_over` is true it ends with an Error.
+Result<FileChecksum> ChecksumOf(int fd, const std::atomic<bool>* is_over = nullptr);
 
 }  // namespace modal::snapshot

@@ -25,10 +25,18 @@ struct ExternalDescriptor {
   int fd = -1;  // at a restore: what takes its place
 };
 
+// Moments of a call, as they come: for the timeline.
+enum class CriuMoment {
+  kUp,          // it has started, and takes the call
+  kFrozen,      // dump: the tree stands still
+  kImagesRead,  // restore: it knows what the tree is to be, and makes the first process
+  kInPlace,     // restore: processes and their memory are there, and nothing runs yet
+};
+using OnCriuMoment = std::function<void(CriuMoment)>;
+
 struct DumpSpec {
   std::string images_dir;  // exists and is empty
-  std::string work_dir;    // for log and statistics; exists
-  int work_dir_fd = -1;    // the same, in the process that has made CRIU's socket
+  std::string work_dir;    // for log and statistics; exists, and is for this call alone
   pid_t root = 0;          // of the tree: the keeper
   bool leave_running = true;
   // Called when the tree is frozen and nothing of it has been looked at; an Error as below.
@@ -36,17 +44,18 @@ struct DumpSpec {
   // Called while the tree is frozen and all memory is on its way to disk: an Error makes the dump
   // fail, and the tree goes on.
   std::function<Result<void>()> while_frozen;
+  OnCriuMoment on_moment = nullptr;
 };
 
 struct RestoreSpec {
   std::string images_dir;  // nothing is written there
   std::string work_dir;    // as above
-  int work_dir_fd = -1;
   std::vector<ExternalDescriptor> descriptors;
   // Memory comes when it is touched; somebody runs `criu lazy-pages` on the same folder.
   bool lazy = false;
   // Called when everything is in place and nothing runs yet: an Error ends the tree again.
   std::function<Result<void>()> before_running;
+  OnCriuMoment on_moment = nullptr;
 };
 
 // How long CRIU says that it took, where it says so.
@@ -67,6 +76,9 @@ class Criu {
   // An Error tells in one line what CRIU has complained about first, from its log; the log stays in
   // `work_dir` as dump.log or restore.log.
   virtual Result<CriuTimes> Dump(const DumpSpec& spec) = 0;
+  // Whether CRIU was gone in the middle of the dump, without an answer. It works from inside of the
+  // processes that it dumps: they run on, and nobody knows with what in them.
+  virtual bool HasLeftTreeSuspect() const = 0;
   virtual Result<Restored> Restore(const RestoreSpec& spec) = 0;
 };
 

@@ -14,6 +14,7 @@ namespace request {
 constexpr uint32_t kType = 1;
 constexpr uint32_t kOptions = 2;
 constexpr uint32_t kNotifySuccess = 3;
+constexpr uint32_t kKeepOpen = 4;
 }  // namespace request
 
 namespace options {
@@ -25,7 +26,6 @@ constexpr uint32_t kFileLocks = 8;
 constexpr uint32_t kLogLevel = 9;
 constexpr uint32_t kLogFile = 10;
 constexpr uint32_t kNotifyScripts = 12;
-constexpr uint32_t kWorkDirFd = 17;
 constexpr uint32_t kLinkRemap = 18;
 constexpr uint32_t kRestoreSibling = 26;
 constexpr uint32_t kInheritFd = 27;
@@ -34,6 +34,7 @@ constexpr uint32_t kGhostLimit = 35;
 constexpr uint32_t kExternal = 37;
 constexpr uint32_t kTimeout = 45;
 constexpr uint32_t kLazyPages = 48;
+constexpr uint32_t kConfigFile = 51;
 constexpr uint32_t kTcpClose = 52;
 constexpr uint32_t kUnprivileged = 67;
 constexpr uint32_t kImagesDir = 68;
@@ -52,7 +53,6 @@ constexpr uint32_t kVersion = 10;
 ProtobufWriter Encode(const CriuOptions& from) {
   ProtobufWriter to;
   to.Int(options::kImagesDirFd, -1);  // required; -1: see kImagesDir
-  if (from.work_dir_fd >= 0) to.Int(options::kWorkDirFd, from.work_dir_fd);
   if (from.pid > 0) to.Int(options::kPid, from.pid);
   to.Bool(options::kLeaveRunning, from.leave_running);
   to.Bool(options::kShellJob, from.shell_job);
@@ -72,6 +72,7 @@ ProtobufWriter Encode(const CriuOptions& from) {
   if (from.lazy_pages) to.Bool(options::kLazyPages, true);
   to.Bool(options::kTcpClose, from.tcp_close);
   if (from.unprivileged) to.Bool(options::kUnprivileged, true);
+  if (!from.config_file.empty()) to.Bytes(options::kConfigFile, from.config_file);
   to.Bytes(options::kImagesDir, from.images_dir);
   return to;
 }
@@ -141,6 +142,13 @@ std::string EncodeCall(CriuCall call, const CriuOptions& options) {
 
 std::string EncodeCall(CriuCall call) {
   return ProtobufWriter().Varint(request::kType, static_cast<uint64_t>(call)).text();
+}
+
+std::string EncodeSignOfLife() {
+  return ProtobufWriter()
+      .Varint(request::kType, static_cast<uint64_t>(CriuCall::kVersion))
+      .Bool(request::kKeepOpen, true)
+      .text();
 }
 
 std::string EncodeNotified(bool success) {

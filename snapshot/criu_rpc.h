@@ -19,9 +19,9 @@ enum class CriuCall : uint32_t { kDump = 1, kRestore = 2, kCheck = 3, kNotify = 
 
 // criu_opts, as far as we set them.
 struct CriuOptions {
-  std::string images_dir;  // the path of a symbolic link to it: CRIU 4.1 takes nothing else
-  int work_dir_fd = -1;    // for log and statistics; a number in the process that made the socket
-  pid_t pid = 0;           // dump: root of the tree
+  std::string images_dir;   // the path of a symbolic link to it: CRIU 4.1 takes nothing else
+  std::string config_file;  // of CRIU's, for what the message has no field; or empty
+  pid_t pid = 0;            // dump: root of the tree
   bool leave_running = false;
   bool notify_scripts = false;  // ask before each step that has a name
   bool restore_sibling = false;
@@ -42,6 +42,8 @@ struct CriuOptions {
 
 std::string EncodeCall(CriuCall call, const CriuOptions& options);
 std::string EncodeCall(CriuCall call);  // without options: kVersion
+// kVersion, and another call is to follow: the answer says that CRIU has started.
+std::string EncodeSignOfLife();
 // The answer to a notification.
 std::string EncodeNotified(bool success);
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "agent/base/strings.h"
+#include "snapshot/folder.h"
 #include "snapshot/protobuf.h"
 
 namespace modal::snapshot {
@@ -22,7 +23,15 @@ constexpr size_t kLongestLog = size_t{4} << 20;
 // Steps of CRIU's action scripts (criu(8), --action-script).
 constexpr std::string_view kFrozen = "query-ext-files";
 constexpr std::string_view kPostDump = "post-dump";
+constexpr std::string_view kPreRestore = "pre-restore";
 constexpr std::string_view kPostRestore = "post-restore";
+
+std::optional<CriuMoment> MomentOf(std::string_view step) {
+  if (step == kFrozen) return CriuMoment::kFrozen;
+  if (step == kPreRestore) return CriuMoment::kImagesRead;
+  if (step == kPostRestore) return CriuMoment::kInPlace;
+  return std::nullopt;
+}
 
 // At most so much of a file; empty if it cannot be read.
 std::string ReadSome(const std::string& path, size_t limit) {
@@ -76,6 +85,18 @@ Result<std::string> LinkTo(const std::string& images_dir, const std::string& wor
   return link;
 }
 
+// Names the work folder. A descriptor of ours, which a call may name instead, CRIU finds by way of
+// /proc, and only if it runs as the same user.
+Result<std::string> WriteConfig(const std::string& work_dir) {
+  std::string path = work_dir + "/criu.conf";
+  const UniqueFd file(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!file) return Error::FromErrno(path, errno);
+  const Result<void> written = WriteAll(file.get(), Concat("work-dir ", work_dir, "\n"));
+  if (!written) return Error(written.error()).While(path);
+  return path;
+}
+
 Error Failure(std::string_view what, const CriuAnswer& answer, const std::string& log) {
   std::string why = FirstComplaint(ReadSome(log, kLongestLog));
   if (why.empty()) why = answer.message;
@@ -118,17 +139,25 @@ Result<CriuAnswer> CriuSession::Receive() {
   return DecodeAnswer(std::string_view(packet).substr(0, static_cast<size_t>(got)));
 }
 
-Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options,
-                                     const Step& on_step) {
-  if (Result<void> sent = Send(EncodeCall(call, options)); !sent) return std::move(sent.error());
+Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options, const Step& on_step,
+                                     const OnCriuMoment& on_moment) {
+  // Both at once: nobody waits for the answer to the first.
+  for (const std::string& packet : {EncodeSignOfLife(), EncodeCall(call, options)}) {
+    if (Result<void> sent = Send(packet); !sent) return std::move(sent.error());
+  }
+  if (Result<CriuAnswer> alive = Receive(); !alive) return alive;
+  if (on_moment) on_moment(CriuMoment::kUp);
   std::optional<Error> refused;  // the step that we did not agree to
   while (true) {
     Result<CriuAnswer> answer = Receive();
     if (!answer) return refused ? *std::move(refused) : std::move(answer.error());
     if (answer->call != CriuCall::kNotify) {
+      has_answered_ = true;
       if (refused) return *std::move(refused);
       return answer;
     }
+    const std::optional<CriuMoment> moment = MomentOf(answer->step);
+    if (moment && on_moment) on_moment(*moment);
     if (Result<void> agreed = on_step(*answer); !agreed) refused = std::move(agreed.error());
     if (Result<void> sent = Send(EncodeNotified(!refused)); !sent) {
       return refused ? *std::move(refused) : std::move(sent.error());
@@ -139,19 +168,25 @@ Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options,
 Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
   Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
   if (!images) return std::move(images.error()).While("criu");
+  Result<std::string> config = WriteConfig(spec.work_dir);
+  if (!config) return std::move(config.error()).While("criu");
   CriuOptions options;
   options.images_dir = *images;
-  options.work_dir_fd = spec.work_dir_fd;
+  options.config_file = *config;
   options.pid = spec.root;
   options.leave_running = spec.leave_running;
   options.notify_scripts = true;
   options.log_file = kDumpLog;
-  const Result<CriuAnswer> answer =
-      Call(CriuCall::kDump, options, [&spec](const CriuAnswer& step) -> Result<void> {
-        if (step.step == kFrozen && spec.when_frozen) return spec.when_frozen();
-        if (step.step == kPostDump && spec.while_frozen) return spec.while_frozen();
-        return {};
-      });
+  // It asks before it stops anybody.
+  bool has_begun = false;
+  const auto on_step = [&spec, &has_begun](const CriuAnswer& step) -> Result<void> {
+    has_begun = true;
+    if (step.step == kFrozen && spec.when_frozen) return spec.when_frozen();
+    if (step.step == kPostDump && spec.while_frozen) return spec.while_frozen();
+    return {};
+  };
+  const Result<CriuAnswer> answer = Call(CriuCall::kDump, options, on_step, spec.on_moment);
+  tree_is_suspect_ = has_begun && !has_answered_;
   if (!answer) return answer.error();
   if (!answer->success) return Failure("dump", *answer, spec.work_dir + "/" + kDumpLog);
   return ReadTimes(spec.work_dir + "/stats-dump", true);
@@ -160,9 +195,11 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
 Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
   Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
   if (!images) return std::move(images.error()).While("criu");
+  Result<std::string> config = WriteConfig(spec.work_dir);
+  if (!config) return std::move(config.error()).While("criu");
   CriuOptions options;
   options.images_dir = *images;
-  options.work_dir_fd = spec.work_dir_fd;
+  options.config_file = *config;
   options.restore_sibling = true;
   options.notify_scripts = true;
   options.lazy_pages = spec.lazy;
@@ -170,11 +207,11 @@ Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
   for (const ExternalDescriptor& descriptor : spec.descriptors) {
     options.inherit_fd.emplace_back(descriptor.id, descriptor.fd);
   }
-  const Result<CriuAnswer> answer =
-      Call(CriuCall::kRestore, options, [&spec](const CriuAnswer& step) -> Result<void> {
-        if (step.step == kPostRestore && spec.before_running) return spec.before_running();
-        return {};
-      });
+  const auto on_step = [&spec](const CriuAnswer& step) -> Result<void> {
+    if (step.step == kPostRestore && spec.before_running) return spec.before_running();
+    return {};
+  };
+  const Result<CriuAnswer> answer = Call(CriuCall::kRestore, options, on_step, spec.on_moment);
   if (!answer) return answer.error();
   if (!answer->success || answer->pid <= 1) {
     return Failure("restore", *answer, spec.work_dir + "/" + kRestoreLog);

@@ -18,16 +18,20 @@ class CriuSession : public Criu {
   explicit CriuSession(UniqueFd socket) : socket_(std::move(socket)) {}
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override;
+  bool HasLeftTreeSuspect() const override { return tree_is_suspect_; }
   Result<Restored> Restore(const RestoreSpec& spec) override;
 
  private:
   using Step = std::function<Result<void>(const CriuAnswer&)>;
 
-  Result<CriuAnswer> Call(CriuCall call, const CriuOptions& options, const Step& on_step);
+  Result<CriuAnswer> Call(CriuCall call, const CriuOptions& options, const Step& on_step,
+                          const OnCriuMoment& on_moment);
   Result<void> Send(const std::string& packet);
   Result<CriuAnswer> Receive();
 
   UniqueFd socket_;
+  bool has_answered_ = false;
+  bool tree_is_suspect_ = false;
 };
 
 // What CRIU has complained about first, from its log; empty if there is nothing.

@@ -41,7 +41,8 @@
 //
 // Never counted: __pycache__ (Python checks it against the sources), sockets, devices and FIFOs
 // (never opened), /.dockerenv, what runtimes write for each container (/etc/hostname, hosts,
-// resolv.conf, machine-id, mtab), Kubernetes' own short-lived tokens, and `left_out`. What cannot
+// resolv.conf, machine-id, mtab), our own configuration (what of it reaches the workload is in the
+// key), Kubernetes' own short-lived tokens, and `left_out`. What cannot
 // be read counts as such: equal containers cannot read it either.
 //
 // A container that is started a second time holds what its first run has written, and may have

@@ -72,11 +72,11 @@ FingerprintSpec ReadFingerprint(WordReader& from) {
 
 Result<UniqueFd> SealJob(const Job& job) {
   WordWriter to;
-  to.Add(static_cast<int64_t>(job.kind)).Add(job.folder).Add(job.work_dir).Add(job.work_dir_fd);
+  to.Add(static_cast<int64_t>(job.kind)).Add(job.folder).Add(job.work_dir);
   Write(job.inputs, to);
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
-  to.Add(job.raise_pids ? 1 : 0).Add(job.only_key ? 1 : 0);
+  to.Add(job.raise_pids ? 1 : 0).Add(job.creates ? 1 : 0);
   to.Add(static_cast<int64_t>(job.pages));
   to.Add(job.key).Add(job.image_identity);
   to.Add(job.root).Add(job.workload).Add(job.listening).Add(job.cold_ms).Add(job.hooks_ms);
@@ -91,12 +91,11 @@ Result<Job> ReadJob(int fd) {
   job.kind = static_cast<JobKind>(from->Number());
   job.folder = from->Word();
   job.work_dir = from->Word();
-  job.work_dir_fd = static_cast<int>(from->Number());
   job.inputs = ReadInputs(*from);
   job.explicit_key = from->Word();
   job.fingerprint = ReadFingerprint(*from);
   job.raise_pids = from->Number() != 0;
-  job.only_key = from->Number() != 0;
+  job.creates = from->Number() != 0;
   job.pages = static_cast<Pages>(from->Number());
   job.key = from->Word();
   job.image_identity = from->Word();

@@ -21,18 +21,17 @@ enum class JobKind {
 
 struct Job {
   JobKind kind = JobKind::kRestore;
-  std::string folder;  // --snapshot-dir
-  // Where CRIU keeps its log: an empty folder of this job alone, and its descriptor in the process
-  // that has made CRIU's socket.
-  std::string work_dir;
-  int work_dir_fd = -1;
+  std::string folder;    // --snapshot-dir
+  std::string work_dir;  // where CRIU keeps its log: an empty folder of this job alone
 
   // kRestore. The key is made of these and of the image's identity.
   KeyInputs inputs;  // all but `image`
   std::string explicit_key;
   FingerprintSpec fingerprint;
   bool raise_pids = false;  // nothing to restore: see that the workload gets pids from 1000 on
-  bool only_key = false;    // restore nothing, say only what the key is
+  // --snapshot create: one that has proved itself is left alone (kProven), one of which nothing is
+  // known yet is restored as its trial, and any other gives way to a new one.
+  bool creates = false;
   Pages pages = Pages::kAuto;
 
   // kDump and kCreate: what the restore job has found, and the tree as it stands.

@@ -9,6 +9,7 @@
 #include "agent/base/json_writer.h"
 #include "agent/base/strings.h"
 #include "agent/base/utf8.h"
+#include "snapshot/checksum.h"
 #include "snapshot/json_fields.h"
 
 namespace modal::snapshot {
@@ -127,6 +128,21 @@ Result<Json> ParseText(std::string_view text) {
   return ParseJsonObject(text);
 }
 
+// The last field is the checksum of all that stands before it.
+constexpr std::string_view kChecksumKey = ",\"checksum\":\"";
+constexpr std::string_view kEnd = "\"}\n";
+
+std::string Sealed(std::string text) {
+  Checksum checksum;
+  checksum.Add(text);
+  return Concat(std::move(text), kChecksumKey, checksum.Text(), kEnd);
+}
+
+bool IsSealed(std::string_view text) {
+  const size_t end = text.rfind(kChecksumKey);
+  return end != std::string_view::npos && Sealed(std::string(text.substr(0, end))) == text;
+}
+
 void ReadFormat(JsonFields& fields, uint32_t& format) { fields.Number("format", format); }
 
 }  // namespace
@@ -189,7 +205,9 @@ std::string ToJson(const Manifest& manifest) {
   json.Key("carried_files").Number(Signed(manifest.carried_files));
   json.Key("carried_bytes").Number(Signed(manifest.carried_bytes));
   json.EndObject();
-  return json.Take() + "\n";
+  std::string text = json.Take();
+  text.pop_back();  // its brace: one more field
+  return Sealed(std::move(text));
 }
 
 Result<uint32_t> ParseFormat(std::string_view text) {
@@ -244,7 +262,10 @@ Result<Manifest> ParseManifest(std::string_view text) {
   ReadFiles(fields, manifest.files);
   fields.Number("carried_files", manifest.carried_files);
   fields.Number("carried_bytes", manifest.carried_bytes);
+  std::string checksum;
+  fields.Text("checksum", checksum);
   if (problem) return *problem;
+  if (!IsSealed(text)) return Error("its text is not what was written: the checksum differs");
   return manifest;
 }
 

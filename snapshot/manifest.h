@@ -2,6 +2,7 @@
 //
 // Pure: text to Manifest and back. Whatever a damaged or foreign file holds is an Error of one line
 // that names the field; no name of a file in it leads out of the snapshot's folder (IsFileName()).
+// Its own last field is a checksum of its text.
 // Fields that are not known are passed over. Texts are what the dumped program called itself: they
 // may hold anything, and whoever shows them on a terminal escapes them.
 #pragma once

@@ -125,8 +125,13 @@ Result<PageMap> ParsePageMap(std::string_view image, uint64_t page_size) {
     end = memory.end;
     if ((entry->flags & kInParent) != 0) return Error("its pages lie in another snapshot");
     if ((entry->flags & kPresent) == 0) continue;
-    if ((entry->flags & kLazy) != 0) map.lazy.push_back({memory, map.file_bytes});
-    map.file_bytes += memory.end - memory.start;
+    const FileRange file{map.file_bytes, map.file_bytes + (memory.end - memory.start)};
+    if ((entry->flags & kLazy) != 0) {
+      map.lazy.push_back({memory, file.start});
+    } else {
+      map.eager.push_back(file);
+    }
+    map.file_bytes = file.end;
   }
   if (!images.ok()) return Damaged();
   return map;

@@ -23,10 +23,16 @@ struct PageRun {
   uint64_t offset = 0;  // in the file
 };
 
+struct FileRange {
+  uint64_t start = 0;
+  uint64_t end = 0;
+};
+
 struct PageMap {
-  uint32_t pages_id = 0;      // of pages-N.img
-  std::vector<PageRun> lazy;  // in the order of their addresses, none overlaps another
-  uint64_t file_bytes = 0;    // that pages-N.img must have
+  uint32_t pages_id = 0;         // of pages-N.img
+  std::vector<PageRun> lazy;     // in the order of their addresses, none overlaps another
+  std::vector<FileRange> eager;  // what CRIU reads itself, whatever comes lazily
+  uint64_t file_bytes = 0;       // that pages-N.img must have
 };
 
 Result<PageMap> ParsePageMap(std::string_view image, uint64_t page_size);

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "agent/base/strings.h"
+#include "snapshot/page_sums.h"
 #include "snapshot/userfaultfd.h"
 
 namespace modal::snapshot {
@@ -39,7 +40,6 @@ constexpr uint64_t kBefore = uint64_t{64} << 10;
 // So many pages of memory that was never used are mapped at once: shared zeroes cost nothing.
 constexpr uint64_t kZeroPages = 32;
 constexpr size_t kEventsAtOnce = 32;
-constexpr size_t kLargestImage = size_t{64} << 20;
 // While a process changes its address space nothing can be filled: look again so soon.
 constexpr timespec kSoon{0, 100'000};
 
@@ -50,11 +50,13 @@ timespec Until(steady_clock::time_point when) {
 
 }  // namespace
 
-// pages-N.img, mapped: only the kernel ever reads it there, and says so where it cannot.
+// pages-N.img, mapped.
 class PageServer::PagesFile {
  public:
-  static Result<std::shared_ptr<const PagesFile>> Open(int images, uint32_t id, uint64_t bytes) {
-    const std::string name = Concat("pages-", id, ".img");
+  static Result<std::shared_ptr<PagesFile>> Open(int images, uint32_t id, uint64_t bytes) {
+    const std::string name = PagesName(id);
+    Result<std::vector<uint64_t>> sums = ReadPageSums(images, id, bytes);
+    if (!sums) return std::move(sums.error());
     const UniqueFd file(
         ::openat(images, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!file) return Error::FromErrno(name, errno);
@@ -65,37 +67,59 @@ class PageServer::PagesFile {
     }
     void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.get(), 0);
     if (memory == MAP_FAILED) return Error::FromErrno(name, errno);
-    return std::shared_ptr<const PagesFile>(
-        new PagesFile(name, id, static_cast<const std::byte*>(memory), bytes));
+    return std::shared_ptr<PagesFile>(
+        new PagesFile(name, static_cast<const char*>(memory), bytes, *std::move(sums)));
   }
-  ~PagesFile() { ::munmap(const_cast<std::byte*>(memory_), bytes_); }
+  ~PagesFile() { ::munmap(const_cast<char*>(memory_), bytes_); }
   PagesFile(const PagesFile&) = delete;
   PagesFile& operator=(const PagesFile&) = delete;
 
   const std::string& name() const { return name_; }
-  uint32_t id() const { return id_; }
-  const std::byte* At(uint64_t offset) const { return memory_ + offset; }
-  // Brings it into memory, where the kernel can (5.14); false: it cannot be read.
-  bool Prepare(uint64_t offset, uint64_t bytes) const {
-    void* const place = const_cast<std::byte*>(memory_ + offset);
-    return ::madvise(place, bytes, MADV_POPULATE_READ) == 0 || errno == EINVAL;
+  const char* At(uint64_t offset) const { return memory_ + offset; }
+
+  // Reads what lies there, if that was not done before, and compares it with its checksums.
+  Result<void> Prepare(uint64_t offset, uint64_t bytes) {
+    const uint64_t end = (offset + bytes + kSumBlock - 1) / kSumBlock;
+    for (uint64_t block = offset / kSumBlock; block < end; ++block) {
+      if (is_right_[block]) continue;
+      if (Result<void> compared = Compare(block); !compared) return compared;
+      is_right_[block] = true;
+    }
+    return {};
   }
 
  private:
-  PagesFile(std::string name, uint32_t id, const std::byte* memory, uint64_t bytes)
-      : name_(std::move(name)), id_(id), memory_(memory), bytes_(bytes) {}
+  PagesFile(std::string name, const char* memory, uint64_t bytes, std::vector<uint64_t> sums)
+      : name_(std::move(name)),
+        memory_(memory),
+        bytes_(bytes),
+        sums_(std::move(sums)),
+        is_right_(sums_.size()) {}
+
+  // What the kernel cannot read it says (5.14); before that it would end us, which is as well.
+  Result<void> Compare(uint64_t block) const {
+    const uint64_t start = block * kSumBlock;
+    const uint64_t size = std::min(kSumBlock, bytes_ - start);
+    char* const place = const_cast<char*>(memory_ + start);
+    if (::madvise(place, size, MADV_POPULATE_READ) != 0 && errno != EINVAL) {
+      return Error::FromErrno(name_, errno);
+    }
+    if (SumOf({place, size}) == sums_[block]) return {};
+    return Error(name_ + ": is damaged, its checksum differs");
+  }
 
   std::string name_;
-  uint32_t id_;
-  const std::byte* memory_;
+  const char* memory_;
   uint64_t bytes_;
+  std::vector<uint64_t> sums_;
+  std::vector<bool> is_right_;
 };
 
 // The memory of one process.
 struct PageServer::Space {
   int pid = 0;  // of a forked child: its parent's
   UniqueFd userfaultfd;
-  std::shared_ptr<const PagesFile> file;
+  std::shared_ptr<PagesFile> file;
   MissingMemory missing;
   std::vector<MemoryRange> not_inherited;
   // Ranges that memory was moved to. That what had been there before is unmapped may be told late.
@@ -190,26 +214,6 @@ Result<UniqueFd> PageServer::ReceiveDescriptor() {
   return UniqueFd(fd);
 }
 
-Result<std::string> PageServer::ReadImage(const std::string& name) const {
-  const UniqueFd file(
-      ::openat(images_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!file) return Error::FromErrno(name, errno);
-  struct stat facts {};
-  if (::fstat(file.get(), &facts) != 0) return Error::FromErrno(name, errno);
-  const auto size = static_cast<uint64_t>(facts.st_size);
-  if (!S_ISREG(facts.st_mode) || size > kLargestImage) return Error(name + ": no such image");
-  std::string text(size, '\0');
-  size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t got = ::read(file.get(), text.data() + done, text.size() - done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Error::FromErrno(name, errno);
-    if (got == 0) return Error(name + ": shorter than it was");
-    done += static_cast<size_t>(got);
-  }
-  return text;
-}
-
 Result<void> PageServer::Open(int pid, UniqueFd userfaultfd) {
   // From now on it is held, whatever comes of it.
   Space& space = *spaces_.emplace_back(std::make_unique<Space>());
@@ -223,17 +227,17 @@ Result<void> PageServer::Open(int pid, UniqueFd userfaultfd) {
     return Error("CRIU has not asked to be told of forks and the like");
   }
   const std::string name = Concat("pagemap-", pid, ".img");
-  Result<std::string> image = ReadImage(name);
+  Result<std::string> image = ReadImage(images_.get(), name);
   if (!image) return std::move(image.error());
   Result<PageMap> map = ParsePageMap(*image, page_);
   if (!map) return std::move(map.error()).While(name);
-  Result<std::string> mappings = ReadImage(Concat("mm-", pid, ".img"));
+  Result<std::string> mappings = ReadImage(images_.get(), Concat("mm-", pid, ".img"));
   if (!mappings) return std::move(mappings.error());
   Result<std::vector<MemoryRange>> not_inherited = ParseNotInherited(*mappings);
   if (!not_inherited) return std::move(not_inherited.error()).While(name);
   space.not_inherited = *std::move(not_inherited);
   if (map->lazy.empty()) return {};
-  Result<std::shared_ptr<const PagesFile>> file =
+  Result<std::shared_ptr<PagesFile>> file =
       PagesFile::Open(images_.get(), map->pages_id, map->file_bytes);
   if (!file) return std::move(file.error());
   space.file = *std::move(file);
@@ -381,8 +385,8 @@ Result<PageServer::Progress> PageServer::Fill(Space& space, uint64_t address, ui
   const std::optional<PageRun> run = space.missing.At(address);
   if (!run) return Progress::kDone;
   end = std::min(end, run->memory.end);
-  if (!space.file->Prepare(run->offset, end - address)) {
-    return Error::FromErrno(space.file->name(), errno);
+  if (Result<void> ready = space.file->Prepare(run->offset, end - address); !ready) {
+    return std::move(ready.error());
   }
   uint64_t most = end - address;
   for (uint64_t at = address; at < end;) {

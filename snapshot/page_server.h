@@ -3,9 +3,9 @@
 // a moment: who waits for a page is not to wait for the CPU as well.
 //
 // CRIU connects to a listening socket in its work folder and hands over a userfaultfd for each
-// process. Children that are forked meanwhile get theirs here. What has not come is never seen as
-// something else: after an Error all descriptors stay open in this object, and whoever touches what
-// is missing waits. Blocks.
+// process. Children that are forked meanwhile get theirs here. What does not have its checksum
+// (page_sums.h) is an Error. What has not come is never seen as something else: after an Error all
+// descriptors stay open in this object, and whoever touches what is missing waits. Blocks.
 #pragma once
 
 #include <chrono>
@@ -48,7 +48,6 @@ class PageServer {
   Result<void> OnCriu();
   Result<UniqueFd> ReceiveDescriptor();
   Result<void> Open(int pid, UniqueFd userfaultfd);
-  Result<std::string> ReadImage(const std::string& name) const;
   Result<void> Wait();
   Result<void> ReadEvents(Space& space);
   Result<void> AnswerFaults(Space& space);
@@ -71,7 +70,6 @@ class PageServer {
   bool is_around_due_ = false;
   Instant calm_{};    // from when on everything else is filled
   Instant latest_{};  // the same, whatever is touched
-  std::vector<std::shared_ptr<const PagesFile>> files_;
   Counts counts_;
 };
 

@@ -14,6 +14,7 @@
 
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
+#include "agent/process/file_user.h"
 #include "agent/process/process_table.h"
 
 namespace modal::snapshot {
@@ -104,7 +105,7 @@ int RoleOf(const std::string& link, const std::map<int, std::string>& held) {
 
 }  // namespace
 
-Result<TreeFacts> LookAtTree(pid_t root, pid_t holder) {
+Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
   const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
   if (!all) return all.error();
   const std::optional<process::ProcessInfo> first = process::LookAtProcess(root);
@@ -117,6 +118,7 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder) {
   TreeFacts facts;
   const std::map<int, std::string> held = DescriptorsOf(holder);
   std::map<std::string, int> shared;
+  const process::FileUser user(uid, gid);
   for (const process::ProcessInfo& process : tree) {
     facts.processes.push_back(Describe(process));
     if (process.pid < 1 || process.state == 'Z') continue;

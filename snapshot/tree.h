@@ -18,7 +18,8 @@ struct TreeFacts {
   std::vector<DumpedDescriptor> descriptors;
 };
 
-// `holder`: the agent. An Error: there is no /proc, or `root` is gone.
-Result<TreeFacts> LookAtTree(pid_t root, pid_t holder);
+// `holder`: the agent. `uid` and `gid`: whose tree it is (agent/process/file_user.h). An Error:
+// there is no /proc, or `root` is gone.
+Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid);
 
 }  // namespace modal::snapshot

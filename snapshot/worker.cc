@@ -7,16 +7,21 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/exit_status.h"
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
+#include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
+#include "snapshot/image_check.h"
 #include "snapshot/kernel_cache.h"
+#include "snapshot/page_sums.h"
 #include "snapshot/pages_choice.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
@@ -35,6 +40,12 @@ int64_t UptimeMs() {
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
+// As the supervisor's clock.
+int64_t SteadyUs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Microseconds>(now).count();
+}
+
 int64_t UnixMs() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
@@ -47,6 +58,17 @@ WorkerReport NewReport(WorkerReport::Kind kind) {
   report.value = -1;
   report.cold_ms = -1;
   return report;
+}
+
+// Removes what is there and has not proved itself: it was tried, or cannot be.
+Result<void> MakeWay(Store& store, const std::string& key) {
+  {
+    const Result<std::optional<Store::Found>> found = store.Find(key);
+    if (found && !*found) return {};
+    const Result<Verdict> verdict = store.ReadVerdict(key);
+    if (found && verdict && verdict->standing == Standing::kProven) return {};
+  }
+  return store.Delete(key);
 }
 
 // What is known before the dump.
@@ -78,15 +100,30 @@ void Worker::Do(const Job& job) {
   const bool restores = job.kind == JobKind::kRestore;
   const Result<void> done = restores ? Restore(job) : Dump(job);
   if (done) return;
+  StepFailed();
   WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
   SetBoardText(report.reason, done.error().message());
-  channel_.Report(report);
+  Tell(report);
 }
 
 void Worker::Nothing(std::string_view reason, bool has_snapshot) {
   WorkerReport report = NewReport(WorkerReport::Kind::kNothing);
   report.value = has_snapshot ? 1 : 0;
   SetBoardText(report.reason, reason);
+  Tell(report);
+}
+
+void Worker::Enter(BootStep step) { steps_.Enter(step, SteadyUs()); }
+
+void Worker::StepFailed() {
+  steps_.Fail();
+  steps_.End(SteadyUs());
+}
+
+void Worker::Tell(WorkerReport report) {
+  steps_.End(SteadyUs());
+  report.steps = std::exchange(steps_, BootTimeline());
   channel_.Report(report);
 }
 
@@ -94,11 +131,13 @@ void Worker::Nothing(std::string_view reason, bool has_snapshot) {
 // ------------------------------------------------------------------------------------------
 
 Result<void> Worker::Restore(const Job& job) {
+  Enter(BootStep::kRestoreIdentity);
   Result<ImageIdentity> image = IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
   WorkerReport report = NewReport(WorkerReport::Kind::kKey);
   if (!image) {
+    StepFailed();
     SetBoardText(report.reason, image.error().message());
-    channel_.Report(report);
+    Tell(report);
     return {};
   }
   KeyInputs inputs = job.inputs;
@@ -106,10 +145,12 @@ Result<void> Worker::Restore(const Job& job) {
   const Key key = MakeKey(inputs);
   SetBoardText(report.text, key.text);
   SetBoardText(report.reason, image->text);
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kRestoreFind);
   const auto cold = [&job, this](std::string_view why) -> Result<void> {
     if (job.raise_pids) {
+      Enter(BootStep::kRestorePids);
       if (Result<void> raised = RaisePids(); !raised) return raised;
     }
     Nothing(why, false);
@@ -120,7 +161,6 @@ Result<void> Worker::Restore(const Job& job) {
     Nothing(why, true);
     return {};
   };
-  if (job.only_key) return cold("a snapshot is to be made");
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
@@ -130,14 +170,22 @@ Result<void> Worker::Restore(const Job& job) {
     const std::string why = found.error().message();
     (void)(*store)->ChangeVerdict(
         key.text, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return unused(why);
+    return job.creates ? cold(why) : unused(why);
   }
   if (!*found) return cold("there is no snapshot of this key yet");
+  // One that is damaged is as none.
   const Result<Verdict> verdict = (*store)->ReadVerdict(key.text);
-  if (verdict) {
-    const std::vector<std::string> why =
-        WhyNotNow((*found)->manifest, *verdict, static_cast<uint64_t>(UptimeMs()));
-    if (!why.empty()) return unused("there is a snapshot, but " + why.front());
+  if (job.creates && verdict && verdict->standing == Standing::kProven) {
+    report = NewReport(WorkerReport::Kind::kProven);
+    SetBoardText(report.reason, verdict->reason);
+    Tell(report);
+    return {};
+  }
+  const std::vector<std::string> why = WhyNotNow((*found)->manifest, verdict ? *verdict : Verdict(),
+                                                 static_cast<uint64_t>(UptimeMs()));
+  if (!why.empty()) {
+    const std::string but = "there is a snapshot, but " + why.front();
+    return job.creates ? cold(but) : unused(but);
   }
   return RestoreFound(job, **store, **found, verdict ? *verdict : Verdict());
 }
@@ -165,28 +213,45 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   report.other = may_be_lazy ? 1 : 0;
   if (!lazy) SetBoardText(report.reason, lazy.error().message());
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
+  std::optional<ImageCheck> check;
+  check.emplace(found.path, manifest.files, !may_be_lazy);
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
+  Enter(BootStep::kRestoreFiles);
   RestoreSpec spec;
+  spec.lazy = may_be_lazy && go->value != 0;
+  if (may_be_lazy && !spec.lazy) check.emplace(found.path, manifest.files);
+  // What CRIU reads of its memory is compared meanwhile; nothing of the tree runs before that is
+  // done. What comes lazily is compared by whoever brings it.
+  spec.before_running = [&check, &spec]() -> Result<void> {
+    if (!spec.lazy) return check->AwaitMemory();
+    return CheckEagerPages(spec.images_dir, static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)));
+  };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kUp) Enter(BootStep::kRestoreImages);
+    if (moment == CriuMoment::kImagesRead) Enter(BootStep::kRestoreMemory);
+    if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+  };
   spec.images_dir = found.path + "/images";
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
-  spec.lazy = may_be_lazy && go->value != 0;
   int next_error = kCriuFirstDescriptorFd + 1;
   for (const DumpedDescriptor& descriptor : manifest.descriptors) {
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
     spec.descriptors.push_back({descriptor.id, fd});
   }
-  Result<void> carried = CarryBack(found);
+  Result<void> ready = check->AwaitOthers();
+  if (ready) ready = CarryBack(found);
+  if (ready) Enter(BootStep::kRestoreCriu);
   Result<Restored> restored =
-      carried ? criu_.Restore(spec) : Result<Restored>(std::move(carried.error()));
+      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (!restored) {
-    const std::string why = restored.error().message();
+    StepFailed();
+    const std::string why = TakenBack(restored.error().message());
     (void)store.ChangeVerdict(
         manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    return std::move(restored.error());
+    return Error(why);
   }
   report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
@@ -194,7 +259,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   const uint64_t memory = spec.lazy ? MemoryBytes(manifest) : restored->times.pages * 4096;
   report.value = static_cast<int64_t>(memory);
   report.cold_ms = manifest.times.cold_ms;
-  channel_.Report(report);
+  Tell(report);
   return AwaitVerdict(store, manifest);
 }
 
@@ -203,24 +268,36 @@ Result<void> Worker::CarryBack(const Store::Found& found) {
   const std::string path = found.path + "/" + kCarriedFiles;
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return Error::FromErrno(path, errno);
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  if (!replaced) return std::move(replaced.error());
+  replaced_ = *std::move(replaced);
   return PutBackFiles(root_, file.get());
+}
+
+// The cold start that follows finds the root as it was. Returns why that is, and what else failed.
+std::string Worker::TakenBack(std::string why) {
+  if (!replaced_) return why;
+  const Result<void> taken = replaced_->TakeBack();
+  replaced_.reset();
+  return taken ? why : Concat(why, "; files that came with it are left: ", taken.error().message());
 }
 
 // How long it took until it served, or that it did not.
 Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
   const Result<WorkerRequest> told = channel_.Await();
   if (!told) return {};  // the container ends before anybody could know
+  const bool served = told->kind == WorkerRequest::Kind::kServed;
+  const std::string why = served ? "" : TakenBack(std::string(BoardText(told->text)));
   const Milliseconds cold(manifest.times.cold_ms);
-  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&told, cold](Verdict before) {
-    return told->kind == WorkerRequest::Kind::kServed
-               ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
-               : AfterFailure(std::move(before), BoardText(told->text));
+  const Result<Verdict> verdict = store.ChangeVerdict(manifest.key, [&](Verdict before) {
+    return served ? AfterRestore(std::move(before), Milliseconds(told->value), cold)
+                  : AfterFailure(std::move(before), why);
   });
   if (!verdict) return verdict.error();
   WorkerReport report = NewReport(WorkerReport::Kind::kDone);
   SetBoardText(report.text, StandingName(verdict->standing));
   SetBoardText(report.reason, verdict->reason);
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 
@@ -230,6 +307,9 @@ Result<void> Worker::AwaitVerdict(Store& store, const Manifest& manifest) {
 Result<void> Worker::Dump(const Job& job) {
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) return std::move(store.error());
+  if (job.kind == JobKind::kCreate) {
+    if (Result<void> made = MakeWay(**store, job.key); !made) return made;
+  }
   Result<std::unique_ptr<Staging>> staging = (*store)->Stage(job.key);
   if (!staging) return std::move(staging.error());
   if (!*staging) {
@@ -250,14 +330,14 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid());
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
                         " pipes lead out of the process tree (of hooks whose servers go on), more "
                         "than can be put in their place again"));
   }
-  channel_.Report(NewReport(WorkerReport::Kind::kFound));
+  Tell(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
@@ -268,16 +348,19 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   DumpSpec spec;
   spec.images_dir = staging->images_dir();
   spec.work_dir = job.work_dir;
-  spec.work_dir_fd = job.work_dir_fd;
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   spec.when_frozen = [&]() -> Result<void> {
+    const process::FileUser user(manifest.uid, manifest.gid);
     unlinked.Open(manifest.root);
     return {};
   };
   spec.while_frozen = [&]() -> Result<void> {
-    unlinked.PutBack();
+    {
+      const process::FileUser user(manifest.uid, manifest.gid);
+      unlinked.PutBack();
+    }
     manifest.uptime_ms = static_cast<uint64_t>(UptimeMs());
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);
@@ -291,6 +374,10 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
     manifest.carried_bytes = now->bytes;
     return CarryFiles(scan, *now, file.get(), kMaxCarried);
   };
+  spec.on_moment = [this](CriuMoment moment) {
+    if (moment == CriuMoment::kFrozen) Enter(BootStep::kDumpFrozen);
+  };
+  Enter(BootStep::kDumpCriu);
   const int64_t asked = UptimeMs();
   const Result<CriuTimes> times = criu_.Dump(spec);
   if (!times) return times.error();
@@ -298,15 +385,17 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   manifest.times.frozen_ms = times->frozen.count();
   WorkerReport report = NewReport(WorkerReport::Kind::kResumed);
   report.value = manifest.times.frozen_ms;
-  channel_.Report(report);
+  Tell(report);
 
+  Enter(BootStep::kDumpWritten);
   (void)CopyKernelCache(job.work_dir, staging->path());
+  if (Result<void> summed = WritePageSums(staging->images_dir()); !summed) return summed;
   if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
     return published;
   }
   report = NewReport(WorkerReport::Kind::kDone);
   report.value = static_cast<int64_t>(times->pages) * 4096;
-  channel_.Report(report);
+  Tell(report);
   return {};
 }
 

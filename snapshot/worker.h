@@ -3,12 +3,15 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 
+#include "agent/base/boot_timeline.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "snapshot/criu.h"
 #include "snapshot/job.h"
+#include "snapshot/replaced_files.h"
 #include "snapshot/store.h"
 #include "snapshot/worker_protocol.h"
 
@@ -38,14 +41,21 @@ class Worker {
                             const Verdict& known);
   Result<bool> PrepareLazyPages(const Job& job, const Manifest& manifest, const Verdict& verdict);
   Result<void> CarryBack(const Store::Found& found);
+  std::string TakenBack(std::string why);
   Result<void> AwaitVerdict(Store& store, const Manifest& manifest);
   Result<void> Dump(const Job& job);
   Result<void> DumpInto(const Job& job, Store& store, std::unique_ptr<Staging> staging);
   void Nothing(std::string_view reason, bool has_snapshot);
+  void Enter(BootStep step);
+  void StepFailed();
+  // With the steps done since the last one; the one that is under way ends.
+  void Tell(WorkerReport report);
 
   Criu& criu_;
   WorkerChannel& channel_;
   std::string root_;
+  std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
+  BootTimeline steps_;
 };
 
 // The personality: argv is kWorkerArgv0 alone, descriptors as in worker_protocol.h.

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "agent/base/boot_timeline.h"
+
 namespace modal::snapshot {
 
 inline constexpr const char* kWorkerArgv0 = "modal-agent-snapshot";
@@ -45,10 +47,13 @@ struct WorkerReport {
                 // with lazy pages; `reason`: why these cannot be; waits for kGoOn
     kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
                 // there is a snapshot of this key all the same, so that none can be made
+    kProven,    // --snapshot create: there is one that has proved itself, as `reason` tells: the end
+                // of the job
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes
-    kFailed,    // the job has failed: `reason`; kDump: the workload runs on
+    kFailed,    // the job has failed: `reason`; kDump: the workload runs on, but with `value` 1
+                // CRIU was gone in the middle, and nobody knows what it has left in the tree
   };
   Kind kind;
   int32_t pid;
@@ -57,6 +62,7 @@ struct WorkerReport {
   int64_t cold_ms;  // kRestored: what the cold start had taken
   char text[64];
   char reason[512];
+  BootTimeline steps;  // done since the last report, on CLOCK_MONOTONIC
 };
 
 }  // namespace modal::snapshot

@@ -1,5 +1,6 @@
 #include "agent/base/json_writer.h"
 
+#include <cinttypes>
 #include <cstdio>
 
 #include "agent/base/utf8.h"
@@ -52,6 +53,16 @@ JsonWriter& JsonWriter::String(std::string_view value) {
 JsonWriter& JsonWriter::Number(int64_t value) {
   Comma();
   text_ += std::to_string(value);
+  return *this;
+}
+
+JsonWriter& JsonWriter::Thousandths(int64_t value) {
+  Comma();
+  const uint64_t size = value < 0 ? uint64_t{0} - static_cast<uint64_t>(value) : value;
+  char text[32];
+  std::snprintf(text, sizeof text, "%s%" PRIu64 ".%03" PRIu64, value < 0 ? "-" : "", size / 1000,
+                size % 1000);
+  text_ += text;
   return *this;
 }
 

@@ -23,6 +23,7 @@ class JsonWriter {
   JsonWriter& Key(std::string_view key);
   JsonWriter& String(std::string_view value);
   JsonWriter& Number(int64_t value);
+  JsonWriter& Thousandths(int64_t value);  // 12345 is 12.345
   JsonWriter& Bool(bool value);
   JsonWriter& Null();
 

@@ -1,9 +1,11 @@
 #include "agent/process/capabilities.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -172,6 +174,15 @@ uint64_t BoundingSet() {
     if (held == 1) set |= uint64_t{1} << number;
   }
   return set;
+}
+
+uint64_t FileCapabilities(const std::string& path) {
+  vfs_ns_cap_data data{};  // little-endian; older revisions are the first part of it
+  const ssize_t size = ::getxattr(path.c_str(), "security.capability", &data, sizeof data);
+  const uint32_t revision = le32toh(data.magic_etc) & VFS_CAP_REVISION_MASK;
+  const bool is_known = revision == VFS_CAP_REVISION_2 || revision == VFS_CAP_REVISION_3;
+  if (size < static_cast<ssize_t>(XATTR_CAPS_SZ_2) || !is_known) return 0;
+  return Set64(le32toh(data.data[0].permitted), le32toh(data.data[1].permitted));
 }
 
 Result<void> DropAllCapabilities() {

@@ -36,6 +36,8 @@ CapabilitySets CurrentCapabilities();
 Result<void> SetCapabilities(const CapabilitySets& sets);
 // What a program that runs as root could get at most.
 uint64_t BoundingSet();
+// What a program's file gives to who runs it (setcap(8)); none if that cannot be read.
+uint64_t FileCapabilities(const std::string& path);
 
 // Gives up everything in this thread: effective, permitted, inheritable, ambient, and the bounding
 // set where that is permitted (CAP_SETPCAP; without it no_new_privs has the same effect).

@@ -12,6 +12,8 @@
 namespace modal::process {
 
 bool IsTerminal(int fd);
+// In columns; nothing where that is not known, and never 0.
+std::optional<size_t> TerminalWidth(int fd);
 // Also nothing where the terminal is not the controlling one of our session.
 std::optional<pid_t> ForegroundGroup(int fd);
 bool SetForegroundGroup(int fd, pid_t group);

@@ -4,6 +4,7 @@ A Session owns everything that a run makes: images under a name of its own, cont
 removes all of it, whatever happened. Only the base images of packaging/base-image.sh stay, as a cache.
 """
 
+import itertools
 import json
 import os
 import re
@@ -62,6 +63,7 @@ class Session:
                             "TMPDIR": self.folder.name}
         self.images = []
         self.started = []
+        self.numbers = itertools.count(1)
 
     def podman(self, *arguments, **keywords):
         return run(["podman", *arguments], env=self.environment, **keywords)
@@ -111,15 +113,18 @@ class Session:
             file.write('FROM scratch\nCOPY modal-agent /modal-agent\nENTRYPOINT ["/modal-agent"]\n')
         return self.build("agent", context)
 
-    def program_image(self, name, source):
-        """A C program, compiled here and static, on an otherwise empty root; `NAME init` is its entry point."""
-        context = os.path.join(self.folder.name, name)
-        os.makedirs(context)
+    def program_image(self, name, source, below=None):
+        """A C program, compiled here and static, on an otherwise empty root; its entry point is `NAME init`, or the
+        agent of the image that it stands below."""
+        context = tempfile.mkdtemp(dir=self.folder.name)
         run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread",
              f"-o{os.path.join(context, name)}", source])
         with open(os.path.join(context, "Containerfile"), "w", encoding="utf-8") as file:
-            file.write(f'FROM scratch\nCOPY {name} /{name}\nENTRYPOINT ["/{name}", "init"]\n')
-        return self.build(name, context)
+            if below is None:
+                file.write(f'FROM scratch\nCOPY {name} /{name}\nENTRYPOINT ["/{name}", "init"]\n')
+            else:
+                file.write(f'FROM {below}\nCOPY {name} /{name}\nENTRYPOINT ["/modal-agent"]\n')
+        return self.build(name if below is None else f"{name}-stack", context)
 
     def static_image(self, name, source, agent):
         """A C++ server, compiled here and static, below the agent on an otherwise empty root."""
@@ -132,9 +137,10 @@ class Session:
         return self.build(name, context)
 
     def start(self, image, *command, options=("--network=none",)):
-        name = f"modal-agent-test-{self.id}-{len(self.started) + 1}"
-        self.started.append(Container(self, name, image, command, options))
-        return self.started[-1]
+        name = f"modal-agent-test-{self.id}-{next(self.numbers)}"
+        container = Container(self, name, image, command, options)
+        self.started.append(container)
+        return container
 
     def close(self):
         left = self.podman("ps", "--all", "--quiet", f"--filter=label={self.label}", may_fail=True).stdout.split()

@@ -1,12 +1,15 @@
 // What the CRIU trials dump and restore: a server with a number in its memory.
 //
-//   counter init [serve]   process 1 of a container: reaps whatever there is; starts `serve` first
-//   if told counter ask            asks the server and prints its answer, which is one more each
-//   time; 1 if nobody answers
+//   counter init [serve]   process 1 of a container: reaps whatever there is; starts the server
+//   first
+//                          if told
+//   counter serve          the server itself, where others can reach it, below somebody else
+//   counter ask            asks it and prints its answer, which is one more each time; 1 if nobody
+//                          answers
 //
-// The server's pid is kServerPid at least, so that it is free in the next container, where it is
-// wanted again. It has a session, a second thread and a child of its own, each of which must come
-// back for the answer to be right.
+// Below `init` the server's pid is kServerPid at least, so that it is free in the next container,
+// where it is wanted again. It has a session, a second thread and a child of its own, each of which
+// must come back for the answer to be right.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
@@ -26,9 +29,9 @@ static void Check(int good, const char* what) {
   _exit(1);
 }
 
-static struct sockaddr_in Address(void) {
+static struct sockaddr_in Address(in_addr_t host) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(kPort)};
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_addr.s_addr = htonl(host);
   return address;
 }
 
@@ -49,7 +52,7 @@ static long Through(int to, int from, long number) {
   return number;
 }
 
-static void Serve(int ready) {
+static void Serve(in_addr_t host, int ready) {
   // Each of the two adds one: the child to even numbers of answers, the thread to odd ones.
   int to_thread[2], from_thread[2], to_child[2], from_child[2];
   Check(pipe(to_thread) == 0 && pipe(from_thread) == 0 && pipe(to_child) == 0 &&
@@ -75,7 +78,7 @@ static void Serve(int ready) {
   for (size_t i = 0; i < size; ++i) memory[i] = (unsigned char)(i * 31 + i / 4096);
 
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
-  const struct sockaddr_in address = Address();
+  const struct sockaddr_in address = Address(host);
   const int on = 1;
   Check(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0, "SO_REUSEADDR");
   Check(bind(listener, (const struct sockaddr*)&address, sizeof address) == 0, "bind");
@@ -96,7 +99,7 @@ static void Serve(int ready) {
 
 static int Ask(void) {
   const int connection = socket(AF_INET, SOCK_STREAM, 0);
-  const struct sockaddr_in address = Address();
+  const struct sockaddr_in address = Address(INADDR_LOOPBACK);
   Check(connect(connection, (const struct sockaddr*)&address, sizeof address) == 0, "connect");
   char answer[128];
   ssize_t size, all = 0;
@@ -129,7 +132,7 @@ static void StartServer(void) {
     setsid();
     for (int fd = 0; fd < 3; ++fd) close(fd);
     close(ready[0]);
-    Serve(ready[1]);
+    Serve(INADDR_LOOPBACK, ready[1]);
   }
   close(ready[1]);
   Check(read(ready[0], &nothing, 1) == 0, "ready");
@@ -163,6 +166,7 @@ static void ReapUntilTerm(pid_t command, const sigset_t* signals) {
 
 int main(int argc, char** argv) {
   if (argc == 2 && strcmp(argv[1], "ask") == 0) return Ask();
+  if (argc == 2 && strcmp(argv[1], "serve") == 0) Serve(INADDR_ANY, -1);
   if (argc < 3 || strcmp(argv[1], "init") != 0) return 2;
   setlinebuf(stdout);
   sigset_t signals;

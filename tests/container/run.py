@@ -21,7 +21,8 @@ import time
 
 sys.dont_write_bytecode = True  # the tree stays as it is
 
-import stacks  # noqa: F401 (its trials are among those below)
+import damage  # noqa: F401 (its trials are among those below)
+import stacks  # noqa: F401 (as are these)
 from containers import PATIENCE, TREE, Failure, Session, check, processes_in, run
 from trials import TRIALS, trial
 
@@ -70,6 +71,10 @@ class Images:
 
     def counter(self):
         return self._once("counter", lambda: self.session.program_image("counter", os.path.join(HERE, "counter.c")))
+
+    def counter_stack(self):
+        return self._once("counter-stack", lambda: self.session.program_image(
+            "counter", os.path.join(HERE, "counter.c"), below=self.agent()))
 
     def static_stack(self):
         return self._once("static-stack", lambda: self.session.static_image(

@@ -5,8 +5,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "agent/base/check.h"
@@ -71,6 +73,30 @@ AgentOptions WithSnapshot(const Words& more, const std::string& does) {
   AgentOptions options = Snapshots(more, does);
   for (AgentOptions::File& file : FolderWith(KeyOf(more))) options.files.push_back(file);
   return options;
+}
+
+bool Has(const Words& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+// "restore", "restore.memory failed": the steps of `status`, each of which has begun no earlier
+// than the one before it, and has ended, but for the last.
+Words StepsOf(AgentProcess& agent) {
+  const auto status =
+      nlohmann::json::parse(agent.Run({"modal-agent", "status", "--json"}).output, nullptr, false);
+  REQUIRE(status.is_object());
+  Words steps;
+  double last_ms = 0;
+  for (const auto& step : status["timeline"]) {
+    steps.push_back(step["step"].get<std::string>() +
+                    (step["failed"].get<bool>() ? " failed" : ""));
+    CHECK(step["begin_ms"].get<double>() >= last_ms);
+    last_ms = step["begin_ms"].get<double>();
+    const bool is_last = steps.back() == "serving";
+    CHECK(step["ms"].is_null() == is_last);
+    if (!is_last) CHECK(step["ms"].get<double>() >= 0);
+  }
+  return steps;
 }
 
 // Cold starts -------------------------------------------------------------------------------------
@@ -228,6 +254,51 @@ TEST_CASE("a snapshot is restored, served, and judged") {
   CHECK(agent.WaitForExit() == 0);
 }
 
+TEST_CASE("the steps of a restore stand in status, in order and with times, and can be drawn") {
+  const Words command = {"--on-restore", "true", "--", kListener};
+  AgentProcess agent(WithSnapshot(command, "refuse ok"));
+  agent.WaitFor("lifecycle.ready");
+  CHECK(StepsOf(agent) == Words{"restore", "restore.start", "restore.identity", "restore.find",
+                                "restore.files", "restore.criu", "restore.images", "restore.memory",
+                                "restore.resume", "port", "late_hooks", "serving"});
+  const RunResult drawn = agent.Run({"modal-agent", "status", "--timeline"});
+  CHECK(drawn.code == 0);
+  CHECK(Contains(drawn.output, "restored from "));
+  CHECK(Contains(drawn.output, "\n  memory "));
+  CHECK(Contains(drawn.output, "="));
+  CHECK(agent.Get(8001, "/status").body.find("\"restore.memory\"") != std::string::npos);
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
+}
+
+TEST_CASE("a restore that fails says in which step, and a cold start's steps follow") {
+  const auto steps_of = [](const std::string& how) {
+    AgentProcess agent(WithSnapshot(
+        {"--on-enter", "true", "--startup-timeout", "2", "--", kListener}, "refuse " + how));
+    agent.WaitFor("lifecycle.ready");
+    Words steps = StepsOf(agent);
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+    return steps;
+  };
+  const Words cold = {"hooks", "exec", "port", "serving"};
+  SUBCASE("CRIU dies or refuses") {
+    for (const char* how : {"refuse", "die"}) {
+      CAPTURE(how);
+      Words expected = {"restore failed", "restore.start", "restore.identity",     "restore.find",
+                        "restore.files",  "restore.criu",  "restore.images failed"};
+      expected.insert(expected.end(), cold.begin(), cold.end());
+      CHECK(steps_of(how) == expected);
+    }
+  }
+  SUBCASE("what was restored does not serve") {
+    const Words steps = steps_of("mute");
+    const auto port = std::find(steps.begin(), steps.end(), "port failed");
+    REQUIRE(port != steps.end());
+    CHECK(Words(port + 1, steps.end()) == cold);
+  }
+}
+
 TEST_CASE("a CRIU that refuses, dies or talks nonsense is a cold start with one line") {
   for (const char* how : {"refuse refuse", "refuse die", "refuse garbage"}) {
     CAPTURE(how);
@@ -288,11 +359,58 @@ TEST_CASE("whatever becomes of a dump, the server serves") {
     agent.WaitForPhase("Checkpointing");
     agent.WaitFor("lifecycle.ready");
     CHECK(agent.Count("snapshot.dumped") + agent.Count("snapshot.failed") == 1);
+    const Words steps = StepsOf(agent);
+    const bool is_made = agent.Count("snapshot.dumped") == 1;
+    CHECK(Has(steps, is_made ? "dump" : "dump failed"));
+    CHECK(Has(steps, "dump.quiesce"));
+    CHECK(Has(steps, "dump.frozen") == is_made);
     CHECK(agent.Get(8000, "/").status == 200);
     CHECK(agent.CountReports("listener listening") == 1);
     agent.Signal(SIGTERM);
     CHECK(agent.WaitForExit() == 0);
   }
+}
+
+TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is taken") {
+  for (const char* how : {"break refuse", "wreck refuse"}) {
+    CAPTURE(how);
+    AgentProcess agent(Snapshots({"--on-enter", "true", "--", kListener}, how, "auto"));
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.Count("snapshot.failed") == 1);
+    CHECK(agent.CountReports("criu asked dump") == 1);
+    CHECK(agent.CountReports("listener listening") == 2);
+    CHECK(agent.Count("hook.exit") == 1);
+    CHECK(agent.Processes(kListener).size() == 1);
+    CHECK(agent.Get(8000, "/").status == 200);
+    agent.Signal(SIGTERM);
+    CHECK(agent.WaitForExit() == 0);
+  }
+}
+
+TEST_CASE("a worker or CRIU that is killed while the tree stands still starts it anew") {
+  for (const char* who : {"modal-agent-snapshot", "criu --no-default-config"}) {
+    CAPTURE(who);
+    AgentProcess agent(Snapshots({"--", kListener}, "stall refuse", "auto"));
+    agent.WaitForReport("criu stalls");
+    const std::vector<ProcessSeen> seen = agent.Processes(who);
+    REQUIRE(seen.size() == 1);
+    agent.SignalInside(seen[0], SIGKILL);
+    agent.WaitFor("lifecycle.ready");
+    CHECK(agent.CountReports("listener listening") == 2);
+    CHECK(agent.Processes("modal-agent-snapshot").empty());
+    CHECK(agent.Processes("criu").empty());
+    CHECK(agent.Get(8000, "/").status == 200);
+  }
+}
+
+TEST_CASE("a hook's server that a broken dump has held is started by its hook again") {
+  AgentProcess agent(
+      Snapshots({"--on-enter", "/mnt/bin/listener --on USR1=exit:6 &"}, "break refuse", "auto"));
+  agent.WaitFor("lifecycle.ready");
+  CHECK(agent.CountReports("listener listening") == 2);
+  CHECK(agent.Count("hook.exit") == 2);
+  agent.SignalProgram("listener", SIGUSR1);
+  CHECK(agent.WaitForExit() == 6);
 }
 
 TEST_CASE("SIGTERM during a dump that hangs stops the server in order") {

@@ -4,6 +4,9 @@
 //   garbage    answers what is no answer
 //   die        ends when it is asked
 //   hang       says nothing, and lives on
+//   break      dump: ends once the tree stands still
+//   stall      dump: says so ("stalls") once the tree stands still, and does nothing more
+//   wreck      dump: as break, and the tree does not survive it
 //   ok         dump: writes a small image. restore: starts /mnt/bin/listener in a session of its
 //   own,
 //              as a child of whoever has started us
@@ -19,7 +22,7 @@
 
 #include "report.h"
 
-enum { kDump = 1, kRestore = 2, kNotify = 6 };
+enum { kDump = 1, kRestore = 2, kNotify = 6, kVersion = 10 };
 
 static char packet[65536];
 
@@ -87,18 +90,30 @@ static bool ask(int fd, const char* step) {
   return got > 0 && field(packet, (size_t)got, 3, NULL) == 1;
 }
 
-static void dump(int fd, const char* options, size_t size) {
+static void dump(int fd, const char* how, const char* options, size_t size) {
+  int64_t root = field(options, size, 2, NULL);
+  bool breaks = strcmp(how, "break") == 0, wrecks = strcmp(how, "wreck") == 0;
+  if (strcmp(how, "stall") == 0 && ask(fd, "pre-dump")) {
+    report("stalls");
+    while (true) pause();
+  }
+  if ((breaks || wrecks) && ask(fd, "pre-dump")) {
+    if (wrecks) kill((pid_t)root, SIGKILL);
+    _exit(3);
+  }
   const char* folder = NULL;
   int64_t length = field(options, size, 68, &folder);
   char path[512];
   snprintf(path, sizeof path, "%.*s/pages-1.img", length > 0 ? (int)length : 0, folder);
   int image = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  bool written = image >= 0 && write(image, "memory", 6) == 6;
+  bool frozen = ask(fd, "query-ext-files");
+  bool written = frozen && image >= 0 && write(image, "memory", 6) == 6;
   close(image);
   answer(fd, kDump, written && ask(fd, "post-dump"), 0);
 }
 
 static void restore(int fd, const char* how) {
+  if (!ask(fd, "pre-restore")) _exit(1);
   pid_t pid = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
   if (pid == 0) {
     setsid();
@@ -112,6 +127,7 @@ static void restore(int fd, const char* how) {
     execve(arguments[0], arguments, environment);
     _exit(127);
   }
+  if (!ask(fd, "post-restore")) _exit(1);
   answer(fd, kRestore, pid > 0, pid);
 }
 
@@ -127,6 +143,10 @@ int main(int argc, char** argv) {
 
   int fd = atoi(argv[argc - 1]);
   ssize_t got = recv(fd, packet, sizeof packet, 0);
+  if (got > 0 && field(packet, (size_t)got, 1, NULL) == kVersion) {
+    answer(fd, kVersion, true, 0);
+    got = recv(fd, packet, sizeof packet, 0);
+  }
   if (got <= 0) return 1;
   const char* options = NULL;
   int64_t call = field(packet, (size_t)got, 1, NULL);
@@ -139,7 +159,7 @@ int main(int argc, char** argv) {
   if (strcmp(how, "refuse") == 0) {
     answer(fd, (int)call, false, 0);
   } else if (call == kDump) {
-    dump(fd, options, (size_t)size);
+    dump(fd, how, options, (size_t)size);
   } else {
     restore(fd, how);
   }

@@ -95,6 +95,11 @@ class FakeProcessTree : public lifecycle::ProcessTree {
              std::find(sessions.begin(), sessions.end(), process.second) == sessions.end();
     });
   }
+  bool AnythingLeftInside(const std::vector<pid_t>& sessions) override {
+    return std::any_of(alive_.begin(), alive_.end(), [&](const auto& process) {
+      return std::find(sessions.begin(), sessions.end(), process.second) != sessions.end();
+    });
+  }
   bool CanTellApart() override { return can_tell_apart; }
   void NoteSession(pid_t session) override { noted_sessions.insert(session); }
   void SpareHelper(pid_t pid) override { helpers.insert(pid); }

@@ -15,14 +15,18 @@ namespace modal::test {
 class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
+  bool has_proven = false;
+  bool takes_back = true;  // at once, when a restore failed
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
   std::vector<std::string> calls;
   std::optional<Tree> tree;  // of the last dump
   std::string own_key;
+  std::vector<BootSpan> steps;  // for TakeSteps()
   OnRestored on_restored;
   OnMemory on_memory;
   int releases = 0;
+  OnJudged on_judged;
   DumpEvents dump;
 
   bool Has(const std::string& call) const {
@@ -33,12 +37,20 @@ class FakeSnapshots : public lifecycle::Snapshots {
       on_restored_now(std::move(restored));
     }
   }
+  void Judge(const Result<Judgement>& judged) {
+    if (const auto on_judged_now = std::exchange(on_judged, nullptr)) on_judged_now(judged);
+  }
   void Ready() const { dump.on_ready(); }
   void Resumed(const Result<void>& resumed) {
     const auto on_resumed = std::exchange(dump.on_resumed, nullptr);
     if (!resumed) dump = {};
     if (on_resumed) on_resumed(resumed);
   }
+  void Broken(const std::string& why) {
+    const DumpEvents events = std::exchange(dump, {});
+    events.on_broken(Error(why));
+  }
+  void TakenBack() { Judge(Judgement{"failed", ""}); }
   void Published(const Result<void>& published) {
     const DumpEvents events = std::exchange(dump, {});
     if (events.on_published) events.on_published(published);
@@ -50,10 +62,16 @@ class FakeSnapshots : public lifecycle::Snapshots {
   }
   void WatchMemory(OnMemory tell) override { on_memory = std::move(tell); }
   void ReleaseMemory() override { ++releases; }
-  void RestoreServed(Milliseconds ready) override {
+  void RestoreServed(Milliseconds ready, OnJudged answer) override {
+    on_judged = std::move(answer);
     calls.push_back("served " + std::to_string(ready.count()));
   }
-  void RestoreFailed(const std::string& why) override { calls.push_back("useless: " + why); }
+  void RestoreFailed(const std::string& why, OnJudged answer) override {
+    on_judged = std::move(answer);
+    calls.push_back("useless: " + why);
+    if (takes_back) TakenBack();
+  }
+  bool HasProven() const override { return has_proven; }
   bool WantsDump() const override { return wants_dump; }
   void Dump(const Tree& what, DumpEvents events) override {
     calls.emplace_back("dump");
@@ -62,9 +80,11 @@ class FakeSnapshots : public lifecycle::Snapshots {
   }
   void Proceed() override { calls.emplace_back("proceed"); }
   const std::string& key() const override { return own_key; }
+  std::vector<BootSpan> TakeSteps() override { return std::exchange(steps, {}); }
   void Cancel() override {
     calls.emplace_back("cancel");
     on_restored = nullptr;
+    on_judged = nullptr;
     dump = {};
   }
 };

@@ -52,6 +52,7 @@ class FakeTreeKeeper : public lifecycle::TreeKeeper {
     on_left = std::move(answer);
   }
   std::optional<ExitStatus> TakeEnd() override { return std::exchange(end, std::nullopt); }
+  uint64_t orphans_reaped() const override { return 0; }
 
  private:
   class Face : public process::Launcher {

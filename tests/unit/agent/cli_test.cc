@@ -252,6 +252,9 @@ TEST_CASE("a subcommand takes its own options and no COMMAND") {
   const Invocation status = CommandLine({"status", "--json", "--control", "/x.sock"}).Parsed();
   CHECK(status.mode == Mode::kStatus);
   CHECK(status.json);
+  CHECK_FALSE(status.timeline);
+  CHECK(CommandLine({"status", "--timeline"}).Parsed().timeline);
+  CHECK(ErrorOf({"status", "--timline"}) == "unknown option --timline; did you mean --timeline?");
   CHECK(status.options.control == "/x.sock");
   CHECK(CommandLine({"health"}).Parsed().mode == Mode::kHealth);
   CHECK(CommandLine({"drain"}).Parsed().mode == Mode::kDrain);

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "agent/base/status_board.h"
+#include "agent/base/strings.h"
 #include "healthcheck/status_json.h"
 
 namespace modal {
@@ -170,6 +171,42 @@ TEST_CASE("the status of a data plane is short") {
   CHECK(Contains(table(),
                  "requests      4 in flight (1 queued, 2 websockets), 120 so far; "
                  "refused: 3 (rate_limited 2, not_ready 1)\n"));
+}
+
+TEST_CASE("the timeline shows how the server came to be, and its steps") {
+  health::AgentStatus status = Serving();
+  SetBoardText(status.origin, "restore");
+  SetBoardText(status.snapshot_key, "65f7aa5c00000000");
+  status.restored_ms = 1400;
+  status.timeline.Enter(BootStep::kRestore, 1'000);
+  status.timeline.Add({BootStep::kRestoreMemory, 0, 2'000, 1'400'000}, 1'400'000);
+  status.timeline.Enter(BootStep::kServing, 1'500'000);
+  const auto shown = [&status] { return *TimelineText(health::StatusJson(status, nullptr), 60); };
+  CHECK(shown() ==
+        "start         restored from 65f7aa5c after 1400 ms\n"
+        "ready         after 1500 ms\n"
+        "\n"
+        "                at      took  0                       1.50 s\n"
+        "restore    1.00 ms    1.49 s  ##############################\n"
+        "  memory   2.00 ms    1.39 s  ============================\n"
+        "serving     1.50 s                                         >\n");
+  status = health::NewAgentStatus();
+  CHECK(shown() ==
+        "start         cold\nready         not yet (StartupHooks)\n"
+        "The agent says nothing of its steps.\n");
+}
+
+TEST_CASE("a timeline of another version, or of nobody we know, is shown as far as it goes") {
+  CHECK_FALSE(TimelineText("[]", 80).ok());
+  for (const std::string_view steps :
+       {"7", "{}", "[7]", "[{}]", R"([{"step":5}])", R"([{"step":"a"}])",
+        R"([{"step":"\u001b[31m","begin_ms":"x","ms":1e300,"failed":3}])",
+        R"([{"step":"b.c","begin_ms":-1e300,"ms":-5}])"}) {
+    CAPTURE(steps);
+    const Result<std::string> text = TimelineText(Concat(R"({"timeline":)", steps, "}"), 80);
+    REQUIRE(text.ok());
+    CHECK_FALSE(Contains(*text, "\x1b"));
+  }
 }
 
 TEST_CASE("a server at no port is said by its socket") {

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "agent/event/signals.h"
+#include "snapshot/work_folder.h"
 #include "tests/unit/snapshot/store_fixture.h"
 
 namespace modal {
@@ -21,7 +22,7 @@ std::set<std::string> TrialFolders() {
   for (const char* parent : {"/dev/shm", "/tmp", "/run"}) {
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
-      if (entry.path().filename().string().starts_with("modal-agent-trial-")) {
+      if (entry.path().filename().string().starts_with(snapshot::WorkFolder::kPrefix)) {
         names.insert(entry.path().string());
       }
     }

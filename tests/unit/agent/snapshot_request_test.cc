@@ -121,6 +121,8 @@ TEST_CASE("`snapshot create` serves, with a mode that nothing else can change") 
   CHECK(CommandLine({"snapshot", "create", "./server"}).Error() ==
         "`modal-agent snapshot create` needs a folder: --snapshot-dir DIR, or "
         "MODAL_AGENT_SNAPSHOT_DIR");
+  CHECK(CommandLine({"--snapshot", "create", "./server"}).Error() ==
+        "--snapshot create needs a folder: --snapshot-dir DIR, or MODAL_AGENT_SNAPSHOT_DIR");
   CHECK(ErrorOf({"snapshot", "create", "--snapshot", "auto", "./server"}) ==
         "`modal-agent snapshot create` takes no --snapshot; see modal-agent snapshot create "
         "--help");

@@ -22,6 +22,16 @@ std::string ReadBack(std::string_view value) {
   return Json::parse(Quoted(value)).get<std::string>();
 }
 
+TEST_CASE("thousandths are written as a number with a point") {
+  JsonWriter json;
+  json.BeginArray();
+  for (const int64_t value :
+       {int64_t{0}, int64_t{7}, int64_t{12'345}, int64_t{-1'050}, INT64_MIN}) {
+    json.Thousandths(value);
+  }
+  CHECK(json.EndArray().text() == "[0.000,0.007,12.345,-1.050,-9223372036854775.808]");
+}
+
 TEST_CASE("values are separated by commas on every level") {
   JsonWriter json;
   json.BeginObject();

@@ -113,7 +113,19 @@ TEST_CASE("the status names what each field holds") {
   CHECK(json["total_ms"] == json["spent_ms"]);
 }
 
-TEST_CASE("the timeline is in the order in which the phases were entered") {
+TEST_CASE("the steps of the boot are listed with milliseconds, and null while one is under way") {
+  AgentStatus status = NewAgentStatus();
+  CHECK(Parsed(status)["timeline"] == Json::array());
+  status.timeline.Enter(BootStep::kRestore, 250);
+  status.timeline.Add({BootStep::kRestoreMemory, 1, 1'000, 3'500}, 9'000);
+  status.timeline.Enter(BootStep::kPort, 9'000);
+  CHECK(Parsed(status)["timeline"] ==
+        Json({{{"step", "restore"}, {"begin_ms", 0.25}, {"ms", 8.75}, {"failed", true}},
+              {{"step", "restore.memory"}, {"begin_ms", 1.0}, {"ms", 2.5}, {"failed", true}},
+              {{"step", "port"}, {"begin_ms", 9.0}, {"ms", nullptr}, {"failed", false}}}));
+}
+
+TEST_CASE("the phases are in the order in which they were entered") {
   AgentStatus status = NewAgentStatus();
   EnterPhase(status, Phase::kLaunching, 10);
   EnterPhase(status, Phase::kServing, 20);

@@ -186,6 +186,35 @@ TEST_CASE_FIXTURE(Home, "a hook ends by the keeper's word, and the workload is t
   CHECK(*(*hook)->Signal(SIGTERM) == false);
 }
 
+TEST_CASE_FIXTURE(Home, "orphans are counted as the keeper tells, and by each keeper anew") {
+  const Result<ProcessPtr> hook = LaunchFirst(keeper.for_hooks(), "migrate");
+  REQUIRE(hook);
+  const auto reaped = [this](uint32_t orphans) {
+    KeeperReply reply{};
+    reply.kind = Kind::kReaped;
+    reply.orphans = orphans;
+    REQUIRE(::send(far(), &reply, sizeof reply, MSG_NOSIGNAL) == sizeof reply);
+  };
+  reaped(3);
+  reaped(5);
+  Say(Kind::kExited, 1);
+  reaped(4);  // never fewer
+  Turn();
+  CHECK(ended == Statuses{"migrate: exit code 0"});
+  CHECK(keeper.orphans_reaped() == 5);
+  // Before the answer to a launch, and as its last word.
+  reaped(6);
+  Say(Kind::kLaunched, 2);
+  const Result<ProcessPtr> next = Launch(keeper.for_hooks(), "next");
+  CHECK(next);
+  CHECK(keeper.orphans_reaped() == 6);
+  reaped(7);
+  Say(Kind::kExited, 2);
+  EndKeeper(ExitStatus::Code(0));
+  CHECK(ended.back() == "next: exit code 0");
+  CHECK(keeper.orphans_reaped() == 7);
+}
+
 TEST_CASE_FIXTURE(Home, "the workload ends as its keeper does") {
   const Result<ProcessPtr> main = LaunchFirst(keeper.for_workload(), "main");
   REQUIRE(main);

@@ -3,10 +3,12 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 
@@ -69,6 +71,7 @@ struct Desk {
                                ++answers;
                                resumed.emplace(result);
                              },
+                             [this](const Error& error) { broken.emplace(error.message()); },
                              [this](const Result<void>& result) {
                                ++answers;
                                published.emplace(result);
@@ -133,6 +136,7 @@ struct Desk {
   int readies = 0;
   std::optional<Result<Snapshots::Restored>> restored;
   std::optional<Result<void>> resumed;
+  std::optional<std::string> broken;
   std::optional<Result<void>> published;
 };
 
@@ -161,6 +165,30 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   CHECK(::send(near, "x", 1, 0) == 1);
   char byte = 0;
   CHECK(::recv(far, &byte, 1, MSG_DONTWAIT) == 1);
+}
+
+TEST_CASE_FIXTURE(Desk, "the steps that a worker tells of are handed on, once and in bounds") {
+  const auto now_us = [this] {
+    return std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  };
+  const int64_t began_us = now_us();
+  Restore();
+  clock.Advance(5ms);
+  WorkerReport key = ReportOf(Kind::kKey, kKey, "key:v1");
+  key.steps.Enter(BootStep::kRestoreIdentity, began_us + 3'000);
+  key.steps.End(began_us + 4'000);
+  Say(key);
+  const std::vector<BootSpan> steps = snapshotter->TakeSteps();
+  REQUIRE(steps.size() == 2);
+  CHECK(steps[0].step == BootStep::kRestoreStart);
+  CHECK(steps[0].begin_us == began_us);
+  CHECK(steps[0].end_us == began_us + 3'000);
+  CHECK(steps[1].step == BootStep::kRestoreIdentity);
+  CHECK(snapshotter->TakeSteps().empty());
+  WorkerReport many = ReportOf(Kind::kFound);
+  std::memset(static_cast<void*>(&many.steps), 0x7f, sizeof many.steps);
+  for (int i = 0; i < 5; ++i) Say(many);
+  CHECK(snapshotter->TakeSteps().size() == BootTimeline::kMost);
 }
 
 TEST_CASE_FIXTURE(Desk, "pids are raised only where a dump may follow") {
@@ -194,18 +222,44 @@ TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed o
   clock.Advance(1h);  // there is no limit to the wait for the port but the supervisor's
   CHECK_FALSE(HasEnded(worker()));
   SUBCASE("it served") {
-    snapshotter->RestoreServed(120ms);
+    snapshotter->RestoreServed(120ms, nullptr);
     const std::optional<WorkerRequest> told = Hear();
     REQUIRE(told);
     CHECK(told->kind == WorkerRequest::Kind::kServed);
     CHECK(told->value == 120);
   }
+  std::string heard;
   SUBCASE("it did not") {
-    snapshotter->RestoreFailed("not ready within 5000 ms");
+    snapshotter->RestoreFailed("not ready within 5000 ms", [&](const auto& judged) {
+      heard = judged ? judged->standing : judged.error().message();
+    });
     const std::optional<WorkerRequest> told = Hear();
     REQUIRE(told);
     CHECK(told->kind == WorkerRequest::Kind::kUseless);
     CHECK(BoardText(told->text) == "not ready within 5000 ms");
+    CHECK(heard.empty());
+    SUBCASE("and its files are taken back") {
+      Say(ReportOf(Kind::kDone, "failed"));
+      CHECK(heard == "failed");
+      return;
+    }
+    SUBCASE("and the worker dies over it") {
+      HangUp();
+      CHECK(heard == "the worker has ended");
+      return;
+    }
+    SUBCASE("and the worker takes for ever") {
+      clock.Advance(Snapshotter::kJudgeLimit);
+      CHECK(heard == "it could not be noted in time");
+      CHECK(HasEnded(worker()));
+      return;
+    }
+    SUBCASE("and the container ends") {
+      snapshotter->Cancel();
+      clock.Advance(1h);
+      CHECK(heard.empty());
+      return;
+    }
   }
   const std::string place = work_dir();
   Say(ReportOf(Kind::kDone, "proven"));
@@ -213,6 +267,101 @@ TEST_CASE_FIXTURE(Desk, "what was found is restored, and its verdict is passed o
   CHECK(answers == 1);
   CHECK_FALSE(std::filesystem::exists(place));
   CHECK_FALSE(snapshotter->WantsDump());
+}
+
+TEST_CASE_FIXTURE(Desk, "who waits for a verdict hears once what was noted, or that nothing was") {
+  std::vector<std::string> heard;
+  const auto hear = [&heard](const Result<Snapshots::Judgement>& judged) {
+    heard.push_back(judged ? judged->standing + ": " + judged->reason : judged.error().message());
+  };
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kFound));
+  WorkerReport report = ReportOf(Kind::kRestored);
+  report.pid = 1500;
+  Say(report);
+  std::string expected;
+  SUBCASE("proven") {
+    snapshotter->RestoreServed(120ms, hear);
+    CHECK(heard.empty());
+    Say(ReportOf(Kind::kDone, "proven", "restored in 120 ms"));
+    expected = "proven: restored in 120 ms";
+  }
+  SUBCASE("a failure is noted as well") {
+    snapshotter->RestoreFailed("not ready", hear);
+    Say(ReportOf(Kind::kDone, "unproven", "not ready"));
+    expected = "unproven: not ready";
+  }
+  SUBCASE("it cannot be noted") {
+    snapshotter->RestoreServed(120ms, hear);
+    Say(ReportOf(Kind::kFailed, "", "no space left"));
+    expected = "no space left";
+  }
+  SUBCASE("it takes for ever") {
+    snapshotter->RestoreServed(120ms, hear);
+    clock.Advance(Snapshotter::kJudgeLimit);
+    expected = "it could not be noted in time";
+  }
+  SUBCASE("the worker has died before") {
+    HangUp();
+    snapshotter->RestoreServed(120ms, hear);
+    CHECK(heard.empty());
+    clock.Turn();
+    expected = "it could not be noted in time";
+  }
+  SUBCASE("nobody wants to know any more") {
+    snapshotter->RestoreServed(120ms, hear);
+    snapshotter->Cancel();
+    clock.Advance(1h);
+    CHECK(heard.empty());
+    return;
+  }
+  CHECK(heard == Words{expected});
+  CHECK(HasEnded(worker()));
+  clock.Advance(1h);
+  CHECK(heard.size() == 1);
+}
+
+TEST_CASE_FIXTURE(Desk, "to create one a proven snapshot is enough, and any other gives way") {
+  options.creates = true;
+  Make();
+  Restore();
+  CHECK(JobOf(worker()).creates);
+  SayKey();
+  SUBCASE("proven") {
+    Say(ReportOf(Kind::kProven, "", "restored in 24 ms"));
+    CHECK(restored->error().message() == "there is a proven snapshot: restored in 24 ms");
+    CHECK(snapshotter->HasProven());
+    CHECK(HasEnded(worker()));
+  }
+  SUBCASE("none that is to be used") {
+    Say(ReportOf(Kind::kNothing, "", "there is a snapshot, but it is quarantined"));
+    CHECK_FALSE(snapshotter->HasProven());
+    CHECK(snapshotter->WantsDump());
+  }
+  SUBCASE("one whose restore fails") {
+    Say(ReportOf(Kind::kFound));
+    Say(ReportOf(Kind::kFailed, "", "pid 1000 is taken"));
+    CHECK_FALSE(restored->ok());
+    CHECK(snapshotter->WantsDump());
+  }
+}
+
+TEST_CASE_FIXTURE(Desk,
+                  "another user's CRIU runs as that user, without what makes it change users") {
+  process::Credentials other;
+  other.uid = ::geteuid() + 1;
+  other.gid = 1001;
+  other.groups = {1001, 2000};
+  options.credentials = other;
+  Make();
+  Restore();
+  REQUIRE(criu().spec.credentials);
+  CHECK(criu().spec.credentials->uid == other.uid);
+  CHECK(criu().spec.credentials->groups == other.groups);
+  REQUIRE(criu().spec.capabilities);
+  CHECK((*criu().spec.capabilities & (uint64_t{1} << CAP_SETUID | uint64_t{1} << CAP_SETGID)) == 0);
+  CHECK_FALSE(worker().spec.credentials);
 }
 
 TEST_CASE_FIXTURE(Desk, "where nothing is found it says why, ends its helpers, and wants a dump") {
@@ -391,12 +540,35 @@ TEST_CASE_FIXTURE(LazyDesk, "memory that is to come lazily has a page server bef
 
 TEST_CASE_FIXTURE(LazyDesk, "it stays when the worker ends, and at a stop") {
   SayRestored();
-  snapshotter->RestoreServed(50ms);
   Say(ReportOf(Kind::kDone, "proven"));
   snapshotter->Cancel();
   CHECK(pages().signals.empty());
   SayPages(PagesKind::kDone);
   CHECK(memory);
+}
+
+TEST_CASE_FIXTURE(LazyDesk, "what a snapshot is worth is told when all of its memory was read") {
+  REQUIRE(Hear());
+  SayRestored();
+  snapshotter->RestoreServed(50ms, nullptr);
+  CHECK_FALSE(Hear());
+  SUBCASE("and was right") {
+    SayPages(PagesKind::kDone);
+    const std::optional<WorkerRequest> request = Hear();
+    REQUIRE(request);
+    CHECK(request->kind == WorkerRequest::Kind::kServed);
+    CHECK(request->value == 50);
+  }
+  SUBCASE("and was damaged") {
+    SayPages(PagesKind::kFailed, "pages-7.img: is damaged, its checksum differs");
+    REQUIRE((memory && !*memory));
+    CHECK_FALSE(Hear());
+    snapshotter->RestoreFailed("lazy pages: damaged", nullptr);
+    const std::optional<WorkerRequest> request = Hear();
+    REQUIRE(request);
+    CHECK(request->kind == WorkerRequest::Kind::kUseless);
+    CHECK(BoardText(request->text) == "lazy pages: damaged");
+  }
 }
 
 TEST_CASE_FIXTURE(LazyDesk, "a page server that fails during the restore makes it fail") {
@@ -409,15 +581,18 @@ TEST_CASE_FIXTURE(LazyDesk, "a page server that fails during the restore makes i
     Say(ReportOf(Kind::kFailed, "", "criu: it has ended without an answer"));
   }
   SUBCASE("the worker says nothing") { clock.Advance(Snapshotter::kWorkerGrace); }
-  SUBCASE("CRIU had just been done") {
-    SayRestored();
-    while (const std::optional<WorkerRequest> request = Hear()) {
-      if (request->kind == WorkerRequest::Kind::kGoOn) continue;
-      CHECK(request->kind == WorkerRequest::Kind::kUseless);
-    }
-  }
   CHECK(problem() == "lazy pages: " + why);
   CHECK_FALSE(memory);
+}
+
+TEST_CASE_FIXTURE(LazyDesk,
+                  "memory that is lost while CRIU has just been done is told after that") {
+  SayPages(PagesKind::kFailed, "x");
+  CHECK_FALSE(memory);
+  SayRestored();
+  REQUIRE((restored && *restored));
+  REQUIRE(memory);
+  CHECK(memory->error().message() == "x");
 }
 
 TEST_CASE_FIXTURE(LazyDesk, "a page server that dies during the restore makes it fail likewise") {
@@ -560,6 +735,36 @@ TEST_CASE_FIXTURE(Desk, "a dump that comes to nothing is told once, and the tree
   CHECK(HasEnded(worker(1)));
 }
 
+TEST_CASE_FIXTURE(Desk, "a dump that ends without CRIU's own word has broken the tree") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  Dump();
+  Say(ReportOf(Kind::kFound), 1);
+  snapshotter->Proceed();
+  SUBCASE("CRIU was gone in the middle") {
+    WorkerReport report = ReportOf(Kind::kFailed, "", "criu: it has ended without an answer");
+    report.value = 1;
+    Say(report, 1);
+    REQUIRE(broken);
+    CHECK(*broken == "criu: it has ended without an answer");
+  }
+  SUBCASE("the worker was") {
+    HangUp(1);
+    REQUIRE(broken);
+    CHECK(*broken == "the worker has ended");
+  }
+  SUBCASE("it was ended at its limit") {
+    clock.Advance(120s);
+    clock.Advance(Snapshotter::kWorkerGrace);
+    REQUIRE(broken);
+    CHECK(*broken == "not done within 120000 ms");
+  }
+  CHECK_FALSE(resumed);
+  CHECK(HasEnded(criu(1)));
+  CHECK(HasEnded(worker(1)));
+}
+
 TEST_CASE_FIXTURE(Desk, "after Cancel() nothing is told any more, and nobody runs") {
   Restore();
   SayKey();
@@ -578,8 +783,12 @@ TEST_CASE_FIXTURE(Desk, "a verdict that nobody waits for any more is dropped") {
   Restore();
   SayKey();
   Say(ReportOf(Kind::kNothing, "", "none"));
-  snapshotter->RestoreServed(1ms);
-  snapshotter->RestoreFailed("x");
+  snapshotter->RestoreServed(1ms, nullptr);
+  bool is_answered = false;
+  snapshotter->RestoreFailed("x", [&](const auto& judged) { is_answered = !judged.ok(); });
+  CHECK_FALSE(is_answered);  // from the loop
+  clock.Turn();
+  CHECK(is_answered);
   CHECK(log.Count("snapshot.failed") == 0);
 }
 

@@ -3,7 +3,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
+#include "agent/base/strings.h"
 #include "tests/unit/agent/temp_folder.h"
 #include "tests/unit/lifecycle/supervisor_world.h"
 
@@ -25,6 +27,23 @@ struct Kept : World {
   Kept() { has_snapshots = true; }
 
   std::string origin() const { return std::string(BoardText(published.origin)); }
+  // "port 20+5"; "serving 25+?" while it is under way.
+  Words timeline() const {
+    Words shown;
+    for (const BootSpan& span : published.timeline.spans()) {
+      const std::string took = span.end_us < 0 ? "?" : std::to_string(span.end_us - span.begin_us);
+      shown.push_back(Concat(BootStepName(span.step), " ", span.begin_us, "+", took));
+    }
+    return shown;
+  }
+  // "port", "port failed"
+  Words steps() const {
+    Words names;
+    for (const BootSpan& span : published.timeline.spans()) {
+      names.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+    return names;
+  }
   std::string note() const { return std::string(BoardText(published.snapshot_note)); }
 
   // The worker has found nothing; what follows begins on the next turns.
@@ -114,6 +133,73 @@ TEST_CASE_FIXTURE(Kept, "a restored tree whose port is open serves, and its wort
   CHECK(keeper.hooks.empty());
   CHECK(keeper.workloads.empty());
   CHECK(keeper.leaves == 0);  // and it is not dumped again
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a restore holds what the worker says, on our own clock") {
+  Start();
+  const int64_t zero =
+      std::chrono::duration_cast<Microseconds>(clock.Now().time_since_epoch()).count();
+  clock.Advance(40ms);
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  snapshots.steps = {{BootStep::kRestoreMemory, 0, zero + 10'000, zero + 35'000},
+                     {BootStep::kRestoreResume, 0, -kNever, kNever}};
+  tree.Add(kRoot);
+  snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
+  clock.Advance(5ms);
+  table.listeners.push_back(test::ListenerOn("0.0.0.0", 8000, 7));
+  clock.Advance(20ms);
+  REQUIRE(phase() == Phase::kServing);
+  const std::string serving = std::to_string(published.timeline.spans().back().begin_us);
+  CHECK(timeline() == Words{"restore 0+40000", "restore.resume 0+40000",
+                            "restore.memory 10000+25000",
+                            "port 40000+" + std::to_string(std::stoll(serving) - 40'000),
+                            "serving " + serving + "+?"});
+}
+
+TEST_CASE_FIXTURE(Kept, "the timeline of a cold start names its steps, and those of the dump") {
+  options.on_enter = {"migrate"};
+  options.on_restore = {"reseed"};
+  snapshots.wants_dump = true;
+  StartCold();
+  clock.Advance(300ms);
+  ExitLast(ExitStatus::Code(0));
+  clock.Advance(20ms);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  clock.Advance(30ms);
+  snapshots.Resumed({});
+  clock.Advance(1ms);
+  ExitLast(ExitStatus::Code(0));
+  REQUIRE(phase() == Phase::kServing);
+  CHECK(steps() ==
+        Words{"restore", "hooks", "exec", "port", "dump", "dump.quiesce", "late_hooks", "serving"});
+}
+
+TEST_CASE_FIXTURE(Kept, "what has come to nothing is marked in the timeline") {
+  SUBCASE("a restore") {
+    Start();
+    snapshots.steps = {{BootStep::kRestoreImages, 1, 0, 0}};
+    snapshots.Answer(Error("criu restore: no"));
+    Turns();
+    CHECK(steps()[0] == "restore failed");
+  }
+  SUBCASE("a restored tree that serves nobody") {
+    StartRestored();
+    KillsWork();
+    clock.Advance(10s);
+    Turns();
+    CHECK(steps() == Words{"restore", "port failed", "exec", "port"});
+  }
+  SUBCASE("a dump") {
+    ReachTheDump();
+    keeper.Left();
+    snapshots.Ready();
+    snapshots.Resumed(Error("criu dump: no"));
+    CHECK(phase() == Phase::kServing);
+    CHECK(steps() == Words{"restore", "exec", "port", "dump failed", "dump.quiesce", "serving"});
+  }
 }
 
 TEST_CASE_FIXTURE(Kept, "startup hooks do not run again for a restored tree") {
@@ -336,28 +422,56 @@ TEST_CASE_FIXTURE(KeptLazily, "memory that is lost before it serves is a restore
   CHECK_FALSE(exit_code);
 }
 
-TEST_CASE_FIXTURE(KeptLazily, "memory that is lost while it serves ends the server at once") {
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost while it serves makes room for a cold start") {
+  options.on_enter = {"migrate"};
   StartLazily();
   Listen();
   REQUIRE(phase() == Phase::kServing);
   Lose();
   CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
-  CHECK(exit_code == 137);
-  CHECK(stop_reason() ==
-        "memory of the restored server is lost: the page server has ended with signal SIGKILL");
+  CHECK(snapshots.releases == 1);
+  CHECK(snapshots.Has("useless: lazy pages: the page server has ended with signal SIGKILL"));
+  CHECK(phase() == Phase::kStartupHooks);
+  CHECK(keeper.hooks.size() == 1);
+  CHECK_FALSE(published.ready);
+  CHECK(origin() == "cold");
+  CHECK(pages() == "");
+  CHECK(published.restarts == 0);
+  CHECK_FALSE(exit_code);
 }
 
-TEST_CASE_FIXTURE(KeptLazily, "a server whose memory is lost comes again where it would anyway") {
-  options.restart = Restart::kOnFailure;
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost while it drains ends the server at once") {
   StartLazily();
   Listen();
+  HaveConnections(1);
+  Signal(SIGTERM);
+  REQUIRE(phase() == Phase::kDraining);
   Lose();
-  clock.Advance(1s);
+  CHECK(tree.SentTo(kServer).front() == SIGKILL);
+  CHECK(exit_code == 137);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "files that came with a useless restore are gone before anything is started") {
+  snapshots.takes_back = false;
+  KillsWork();
+  StartRestored();
+  clock.Advance(5s);
   Turns();
-  CHECK(snapshots.releases == 1);
-  CHECK(phase() == Phase::kWaitingForPort);
-  CHECK(published.restarts == 1);
-  CHECK(stop_reason() == "");
+  CHECK_FALSE(tree.IsAlive(kServer));  // before they are: it may use them
+  REQUIRE(snapshots.calls.size() == 2);
+  CHECK(keeper.workloads.empty());
+  SUBCASE("they are") {
+    snapshots.TakenBack();
+    Turns();
+    CHECK(keeper.workloads == Words{"./server"});
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(keeper.workloads.empty());
+    CHECK(exit_code == 128 + SIGTERM);
+  }
 }
 
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
@@ -577,16 +691,115 @@ TEST_CASE_FIXTURE(Kept, "a workload that ends while it is dumped ends the contai
   ReachTheDump();
   SUBCASE("before the keeper has left") {}
   SUBCASE("before the dump") { keeper.Left(); }
-  SUBCASE("during the dump") {
-    keeper.Left();
-    snapshots.Ready();
-  }
   keeper.root_pid = 0;
   ExitLast(ExitStatus::Code(3));
   Turns();
   CHECK(exit_code == 3);
   CHECK(snapshots.Has("cancel"));
   CHECK_FALSE(snapshots.dump.on_resumed);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "a workload that ends during the dump itself waits for what has come of it") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  keeper.root_pid = 0;
+  const pid_t first = last().pid;
+  Unlisten();
+  ExitLast(ExitStatus::Code(3));
+  Turns();
+  CHECK(phase() == Phase::kCheckpointing);
+  SUBCASE("nothing: it has ended by itself") {
+    snapshots.Resumed(Error("the process tree is gone"));
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("a snapshot: it has ended by itself") {
+    snapshots.Resumed({});
+    Turns();
+    CHECK(exit_code == 3);
+  }
+  SUBCASE("CRIU was ended in the middle: that may have ended it") {
+    snapshots.Broken("criu: it has ended without an answer");
+    Turns();
+    CHECK_FALSE(exit_code);
+    CHECK(last().spec.argv == Words{"./server"});
+    CHECK(last().pid != first);
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Turns();
+    CHECK(exit_code == 3);
+  }
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "what CRIU has left in the middle of a dump never serves, and is started anew") {
+  KillsWork();
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  Unlisten();
+  snapshots.Broken("criu: it has ended without an answer");
+  Turns();
+  CHECK(tree.SentTo(first).front() == SIGKILL);
+  CHECK_FALSE(tree.IsAlive(first));
+  CHECK(phase() == Phase::kWaitingForPort);
+  CHECK(last().spec.argv == Words{"./server"});
+  CHECK(last().pid != first);
+  CHECK(keeper.workloads == Words{"./server"});  // the second has no keeper
+  CHECK(published.restarts == 0);
+  CHECK(log.Count("snapshot.failed") == 1);
+  CHECK(Holds(note(), "in the middle of the dump"));
+  CHECK_FALSE(published.ready);
+  clock.Advance(4900ms);  // the whole startup timeout is there again
+  Listen();
+  CHECK(phase() == Phase::kServing);
+  CHECK(std::count(snapshots.calls.begin(), snapshots.calls.end(), "dump") == 1);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "startup hooks run again after a broken dump only if theirs was broken, too") {
+  options.on_enter = {"migrate"};
+  snapshots.wants_dump = true;
+  KillsWork();
+  StartCold();
+  const pid_t hook = last().pid;
+  ExitLast(ExitStatus::Code(0));
+  Turns();
+  const bool left_a_server = [] {
+    bool it_did = false;
+    SUBCASE("nothing of them was left") {}
+    SUBCASE("one has left a server behind") { it_did = true; }
+    return it_did;
+  }();
+  const pid_t first = last().pid;
+  if (left_a_server) tree.Add(hook + 1000, hook);
+  Listen();
+  REQUIRE(phase() == Phase::kCheckpointing);
+  keeper.Left();
+  snapshots.Ready();
+  Unlisten();
+  snapshots.Broken("the worker has ended");
+  tree.Remove(hook + 1000);
+  Turns();
+  CHECK(last().spec.argv == Words{left_a_server ? "migrate" : "./server"});
+  CHECK(last().pid != first);
+  CHECK(phase() == (left_a_server ? Phase::kStartupHooks : Phase::kWaitingForPort));
+}
+
+TEST_CASE_FIXTURE(Kept, "SIGTERM after a broken dump ends at once what there is") {
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  const pid_t first = last().pid;
+  snapshots.Broken("the worker has ended");
+  Signal(SIGTERM);
+  Turns();
+  CHECK(phase() == Phase::kStopping);
+  CHECK(tree.SentTo(first).back() == SIGKILL);
 }
 
 TEST_CASE_FIXTURE(Kept,
@@ -599,6 +812,8 @@ TEST_CASE_FIXTURE(Kept,
   keeper.root_pid = 0;
   Unlisten();
   ExitLast(ExitStatus::Signal(SIGSEGV));
+  Turns();
+  snapshots.Resumed(Error("the process tree is gone"));
   Turns();
   CHECK(snapshots.Has("cancel"));
   clock.Advance(600ms);
@@ -698,8 +913,22 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored,
   REQUIRE(verdict != snapshots.calls.end());
   CHECK(std::stoi(verdict->substr(7)) >= 30);
   CHECK(std::stoi(verdict->substr(7)) <= 50);
-  EndRestored(ExitStatus::Signal(SIGTERM));
+  // It goes on until what it is worth stands in the folder, whoever ends meanwhile.
+  CHECK(phase() == Phase::kServing);
+  SUBCASE("then it stops") {
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    CHECK(phase() != Phase::kServing);
+    EndRestored(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("the server has ended by itself") {
+    EndRestored(ExitStatus::Code(3));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 30 ms"});
+    Turns();
+    clock.Advance(20ms);
+  }
   CHECK(exit_code == 0);
+  CHECK(Holds(stop_reason(), "a cold start takes 320 ms"));
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
@@ -708,12 +937,86 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
   tree.Add(kRoot);
   snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
   Listen();
+  SUBCASE("and says so") {
+    snapshots.Judge(Snapshots::Judgement{"not-worth-it", "restored in 300 ms"});
+    CHECK(Holds(stop_reason(), "not worth it"));
+  }
+  SUBCASE("and so does one whose worth cannot be noted") {
+    snapshots.Judge(Error("no space left"));
+    CHECK(Holds(stop_reason(), "cannot be noted: no space left"));
+  }
   EndRestored(ExitStatus::Signal(SIGTERM));
   CHECK(exit_code == kExitSnapshotFailed);
-  CHECK(Holds(stop_reason(), "not worth it"));
+}
+
+TEST_CASE_FIXTURE(Creating,
+                  "where there is a proven snapshot nothing is started, and it ends with 0") {
+  Start();
+  snapshots.has_proven = true;
+  snapshots.Answer(Error("there is a proven snapshot: restored in 24 ms"));
+  Turns();
+  CHECK(exit_code == 0);
+  CHECK(launcher.started.empty());
+  CHECK(Holds(stop_reason(), "there is a proven snapshot: restored in 24 ms"));
+}
+
+TEST_CASE_FIXTURE(Creating, "a snapshot of which nothing is known yet is restored as its trial") {
+  StartRestored();
+  SUBCASE("it serves") {
+    Listen();
+    CHECK(phase() == Phase::kServing);
+    snapshots.Judge(Snapshots::Judgement{"proven", "restored in 24 ms"});
+    EndRestored(ExitStatus::Signal(SIGTERM));
+    CHECK(exit_code == 0);
+  }
+  SUBCASE("it does not, and another one is made instead") {
+    snapshots.wants_dump = true;
+    KillsWork();
+    EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK(snapshots.Has("useless: it ended with signal SIGSEGV"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    CHECK(last().spec.argv == Words{"./server"});
+    Listen();
+    CHECK(phase() == Phase::kCheckpointing);
+  }
+}
+
+TEST_CASE_FIXTURE(Creating, "a server that does not come to be ready is no snapshot: 122") {
+  SUBCASE("it ends") {
+    options.restart = Restart::kOnFailure;
+    StartCold();
+    ExitLast(ExitStatus::Code(3));
+  }
+  SUBCASE("it ends with 0") {
+    StartCold();
+    ExitLast(ExitStatus::Code(0));
+  }
+  SUBCASE("it does not listen") {
+    StartCold();
+    clock.Advance(5s);
+    ExitLast(ExitStatus::Signal(SIGTERM));
+  }
+  SUBCASE("a hook fails") {
+    options.on_enter = {"prepare"};
+    StartCold();
+    ExitLast(ExitStatus::Code(1));
+  }
+  SUBCASE("there is nothing to start") {
+    options.command.clear();
+    Start();
+  }
+  SUBCASE("it is asked to stop") {
+    StartCold();
+    Signal(SIGTERM);
+    ExitLast(ExitStatus::Code(0));
+  }
+  Turns();
+  clock.Advance(20ms);
+  CHECK(exit_code == kExitSnapshotFailed);
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends with 122") {
+  snapshots.takes_back = false;
   SUBCASE("no dump") {
     DumpIt();
     snapshots.Resumed(Error("Connected TCP socket"));
@@ -742,8 +1045,10 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     clock.Advance(5s);
+    CHECK(Holds(snapshots.calls.back(), "useless"));
+    CHECK(phase() == Phase::kWaitingForPort);
+    snapshots.Judge(Snapshots::Judgement{"unproven", "not ready"});
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
-    CHECK(Holds(snapshots.calls[snapshots.calls.size() - 2], "useless"));
     EndRestored(ExitStatus::Signal(SIGTERM));
   }
   SUBCASE("restored, and dead") {
@@ -751,6 +1056,8 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that cannot be made or restored ends wit
     tree.Add(kRoot);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 320ms, 4096});
     EndRestored(ExitStatus::Signal(SIGSEGV));
+    CHECK_FALSE(exit_code);
+    snapshots.Judge(Error("the worker has ended"));
     CHECK(Holds(stop_reason(), "what was restored did not serve"));
   }
   Turns();

@@ -119,6 +119,18 @@ TEST_CASE("a pipe and /dev/null are given to the workload as they are") {
         }) == "");
 }
 
+TEST_CASE("a pipe that is another user's is replaced by one of ours" *
+          doctest::skip(::geteuid() != 0)) {
+  const Ends pipe = PipeOf();
+  const std::string wrong = InAnotherProcess([&]() -> std::string {
+    if (::fchmod(pipe.near.get(), 0600) != 0) return "chmod";
+    if (::setresuid(1000, 1000, 1000) != 0) return "setresuid";
+    const Alone alone(pipe.near.get());
+    return alone.out() == STDOUT_FILENO ? "it is given as it is" : "";
+  });
+  CHECK(wrong == "");
+}
+
 TEST_CASE("standard input is /dev/null") {
   CHECK(InAnotherProcess([]() -> std::string {
           const Ends pipe = PipeOf();

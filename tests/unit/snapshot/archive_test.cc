@@ -13,6 +13,7 @@
 
 #include "snapshot/checksum.h"
 #include "snapshot/tar.h"
+#include "tests/unit/snapshot/resealed.h"
 #include "tests/unit/snapshot/store_fixture.h"
 
 namespace modal::snapshot {
@@ -336,7 +337,7 @@ TEST_CASE_FIXTURE(
   Json json = Json::parse(ManifestOf({{"images/1", "one"}}));
   json["files"][0]["size"] = int64_t{1} << 60;
   Forgery forgery;
-  forgery.Add(In("manifest.json"), json.dump());
+  forgery.Add(In("manifest.json"), Resealed(json));
   CHECK(ForgeryProblem(forgery).starts_with(
       "it needs 1152921504606846976 bytes, and the disk has room for "));
 }

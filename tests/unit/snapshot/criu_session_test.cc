@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
@@ -20,6 +21,7 @@ namespace {
 constexpr uint64_t kDump = 1;
 constexpr uint64_t kRestore = 2;
 constexpr uint64_t kNotify = 6;
+constexpr uint64_t kVersion = 10;
 
 std::map<uint32_t, ProtobufField> FieldsOf(std::string_view message) {
   std::map<uint32_t, ProtobufField> fields;
@@ -42,7 +44,7 @@ std::string RestoredAs(uint64_t pid) {
   return ProtobufWriter().Varint(1, kRestore).Varint(2, 1).Message(4, inner).text();
 }
 
-// The far end; what it does stands in the test.
+// The far end, once it has said that it is there; what it does stands in the test.
 class Swrk {
  public:
   using Act = std::function<void(Swrk&)>;
@@ -53,6 +55,8 @@ class Swrk {
     near_ = UniqueFd(ends[0]);
     far_ = UniqueFd(ends[1]);
     thread_ = std::thread([this, act = std::move(act)] {
+      const std::string first = Receive();
+      if (!first.empty()) Send(Answer(FieldsOf(first).at(1).value, true));
       act(*this);
       far_.Reset();
     });
@@ -96,7 +100,6 @@ struct Place {
     DumpSpec spec;
     spec.images_dir = "/snapshots/key/images";
     spec.work_dir = temp.path();
-    spec.work_dir_fd = 9;
     spec.root = 1000;
     return spec;
   }
@@ -104,7 +107,6 @@ struct Place {
     RestoreSpec spec;
     spec.images_dir = "/snapshots/key/images";
     spec.work_dir = temp.path();
-    spec.work_dir_fd = 9;
     spec.descriptors = {{"pipe:[11]", 4}};
     return spec;
   }
@@ -147,7 +149,9 @@ TEST_CASE_FIXTURE(Place, "a dump is asked for, agreed to step by step, and its t
   CHECK(static_cast<int64_t>(options.at(1).value) == -1);
   CHECK(options.at(2).value == 1000);
   CHECK(options.at(3).value == 1);
-  CHECK(options.at(17).value == 9);
+  CHECK(options.count(17) == 0);
+  CHECK(options.at(51).bytes == temp.path() + "/criu.conf");
+  CHECK(ReadAll(temp.path() + "/criu.conf") == "work-dir " + temp.path() + "\n");
   CHECK(options.at(68).bytes == temp.path() + "/images");
   CHECK(std::filesystem::read_symlink(temp.path() + "/images") == "/snapshots/key/images");
 }
@@ -192,6 +196,57 @@ TEST_CASE_FIXTURE(Place, "a restore names its root, and what takes the place of 
   const auto inherit = FieldsOf(options.at(27).bytes);
   CHECK(inherit.at(1).bytes == "pipe:[11]");
   CHECK(inherit.at(2).value == 4);
+}
+
+TEST_CASE_FIXTURE(Place, "moments are told as they come, from the sign of life on") {
+  using Moments = std::vector<CriuMoment>;
+  Moments moments;
+  const auto note = [&moments](CriuMoment moment) { moments.push_back(moment); };
+  SUBCASE("of a restore") {
+    Swrk swrk([&](Swrk& self) {
+      self.Receive();
+      for (const char* step : {"pre-restore", "post-restore", "pre-resume", "post-resume"}) {
+        self.Ask(step, 1000);
+      }
+      self.Send(RestoredAs(1000));
+    });
+    CriuSession session(swrk.TakeNear());
+    RestoreSpec spec = RestoreHere();
+    spec.on_moment = note;
+    CHECK(session.Restore(spec).ok());
+    CHECK(moments == Moments{CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace});
+  }
+  SUBCASE("of a dump") {
+    Swrk swrk([&](Swrk& self) {
+      self.Receive();
+      for (const char* step : {"pre-dump", "query-ext-files", "post-dump"}) self.Ask(step, 1000);
+      self.Send(Answer(kDump, true));
+    });
+    CriuSession session(swrk.TakeNear());
+    DumpSpec spec = DumpHere();
+    spec.on_moment = note;
+    CHECK(session.Dump(spec).ok());
+    CHECK(moments == Moments{CriuMoment::kUp, CriuMoment::kFrozen});
+  }
+  SUBCASE("none of a CRIU that does not start") {
+    UniqueFd near;
+    {
+      int ends[2];
+      MODAL_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+      near = UniqueFd(ends[0]);
+      ::close(ends[1]);
+    }
+    CriuSession session(std::move(near));
+    RestoreSpec spec = RestoreHere();
+    spec.on_moment = note;
+    CHECK_FALSE(session.Restore(spec).ok());
+    CHECK(moments.empty());
+  }
+}
+
+TEST_CASE_FIXTURE(Place, "CRIU is asked for a sign of life, which leaves the line open") {
+  CHECK(FieldsOf(EncodeSignOfLife()).at(1).value == kVersion);
+  CHECK(FieldsOf(EncodeSignOfLife()).at(4).value == 1);
 }
 
 TEST_CASE_FIXTURE(Place, "a tree that is not to run is refused before it does") {
@@ -276,6 +331,34 @@ TEST_CASE_FIXTURE(Place, "a CRIU that dies at any step is an error, and nobody w
     CriuSession session(swrk.TakeNear());
     CHECK_FALSE(session.Dump(place.DumpHere()).ok());
   }
+}
+
+TEST_CASE_FIXTURE(Place, "a CRIU that is gone after it has begun leaves a tree that is suspect") {
+  const auto dump = [this](Swrk::Act act) {
+    Swrk swrk(std::move(act));
+    CriuSession criu(swrk.TakeNear());
+    std::filesystem::remove(temp.path() + "/images");
+    CHECK_FALSE(criu.Dump(DumpHere()));
+    return criu.HasLeftTreeSuspect();
+  };
+  CHECK_FALSE(dump([](Swrk&) {}));
+  CHECK_FALSE(dump([](Swrk& swrk) { swrk.Receive(); }));
+  CHECK(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+  }));
+  CHECK(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+    swrk.Ask("query-ext-files", 1000);
+    swrk.Ask("post-dump", 1000);
+  }));
+  // With its own word that it has failed it has put everything in order again.
+  CHECK_FALSE(dump([](Swrk& swrk) {
+    swrk.Receive();
+    swrk.Ask("pre-dump", 1000);
+    swrk.Send(Answer(kDump, false));
+  }));
 }
 
 TEST_CASE_FIXTURE(Place, "an answer that is damaged, empty or about something else is an error") {

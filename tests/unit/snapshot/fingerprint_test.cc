@@ -37,6 +37,10 @@ struct Image {
       tree.File("usr/local/share/data/" + std::to_string(i), "data", kEarlier + 10 + i);
     }
     tree.File("app/app.py", "print(0)", kEarlier + 40);
+    tree.File("etc/modal-agent/hooks.d/enter/10-model", "#!/bin/sh\n/usr/lib/models/fetch\n",
+              kEarlier + 41, 0755);
+    tree.File("usr/lib/models/fetch", "ELF fetch", kEarlier + 42, 0755);
+    spec.hooks = {"/etc/modal-agent/hooks.d/enter/10-model"};
     spec.root = tree.path();
     spec.executable = "/usr/bin/server";
     spec.workdir = "/app";
@@ -76,6 +80,7 @@ TEST_CASE("the same image has the same fingerprint elsewhere") {
     there.tree.File("etc/hosts", "127.0.0.1 4711", kLater);
     there.tree.File("etc/resolv.conf", "nameserver 10.0.0.1", kLater);
     there.tree.File(".dockerenv", "", kLater);
+    there.tree.File("etc/modal-agent/config", "log-level = debug", kLater);
     there.tree.File("run/secrets/kubernetes.io/serviceaccount/token", "short-lived", kLater);
   }
   SUBCASE("whatever lies in scratch folders and caches of Python") {
@@ -92,6 +97,8 @@ TEST_CASE("a change of the image changes the fingerprint") {
   SUBCASE("contents of the app, with size and time as before") { image.tree.Edit("app/app.py"); }
   SUBCASE("the executable") { image.tree.Edit("usr/bin/server"); }
   SUBCASE("configuration in /etc") { image.tree.Edit("etc/app.conf"); }
+  SUBCASE("a startup hook") { image.tree.Edit("etc/modal-agent/hooks.d/enter/10-model"); }
+  SUBCASE("a program that only a startup hook names") { image.tree.Edit("usr/lib/models/fetch"); }
   SUBCASE("a file more") { image.tree.File("app/empty.py", ""); }
   SUBCASE("a file less") { image.tree.Remove("app/app.py"); }
   SUBCASE("another name") {

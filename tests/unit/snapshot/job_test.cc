@@ -29,7 +29,6 @@ Job WholeJob() {
   job.kind = JobKind::kCreate;
   job.folder = "/snapshots";
   job.work_dir = "/dev/shm/work";
-  job.work_dir_fd = 12;
   job.inputs.command = {"./server", "", "--name=a b"};
   job.inputs.hooks = {"migrate"};
   job.inputs.workdir = "/srv";
@@ -57,7 +56,7 @@ Job WholeJob() {
   job.fingerprint.max_files = 7;
   job.fingerprint.max_hashed = uint64_t{1} << 40;
   job.raise_pids = true;
-  job.only_key = true;
+  job.creates = true;
   job.key = std::string(32, 'a');
   job.image_identity = "key:v1";
   job.root = 1000;
@@ -79,7 +78,6 @@ TEST_CASE("a job arrives as it was written") {
   CHECK(job->kind == JobKind::kCreate);
   CHECK(job->folder == sent.folder);
   CHECK(job->work_dir == sent.work_dir);
-  CHECK(job->work_dir_fd == 12);
   CHECK(job->inputs.command == sent.inputs.command);
   CHECK(job->inputs.hooks == sent.inputs.hooks);
   CHECK(job->inputs.gid == sent.inputs.gid);
@@ -101,7 +99,7 @@ TEST_CASE("a job arrives as it was written") {
   CHECK(job->fingerprint.max_files == 7);
   CHECK(job->fingerprint.max_hashed == uint64_t{1} << 40);
   CHECK(job->raise_pids);
-  CHECK(job->only_key);
+  CHECK(job->creates);
   CHECK(job->key == sent.key);
   CHECK(job->image_identity == "key:v1");
   CHECK(job->root == 1000);

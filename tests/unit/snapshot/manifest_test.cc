@@ -5,6 +5,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "tests/unit/snapshot/resealed.h"
+
 namespace modal::snapshot {
 namespace {
 
@@ -100,7 +102,20 @@ TEST_CASE(
 }
 
 TEST_CASE("a field that is not known is passed over") {
-  CHECK(ProblemWith("/something_new", 1) == "");
+  Json json = Json::parse(ToJson(Full()));
+  json["something_new"] = 1;
+  CHECK(ProblemOf(Resealed(json)) == "");
+}
+
+TEST_CASE("a manifest in which any byte was changed is an error, whatever it still says") {
+  const std::string text = ToJson(Full());
+  for (size_t i = 0; i < text.size(); ++i) {
+    CAPTURE(i);
+    std::string changed = text;
+    changed[i] ^= 1;
+    REQUIRE_FALSE(ProblemOf(changed).empty());
+  }
+  CHECK(ProblemWith("/workload", 1002) == "its text is not what was written: the checksum differs");
 }
 
 TEST_CASE("what is wrong with a field is said with its place") {

@@ -27,6 +27,9 @@ TEST_CASE("a map of pages tells where in the file each lazy run lies, past all t
   CHECK(map->lazy[1].memory.start == 0x40000);
   CHECK(map->lazy[1].offset == 5 * kPage);
   CHECK(map->file_bytes == 6 * kPage);
+  REQUIRE(map->eager.size() == 1);
+  CHECK(map->eager[0].start == 2 * kPage);
+  CHECK(map->eager[0].end == 5 * kPage);
 }
 
 TEST_CASE("the wide number of pages counts where there is one") {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "snapshot/store.h"
+#include "tests/unit/snapshot/resealed.h"
 #include "tests/unit/snapshot/store_fixture.h"
 
 namespace modal::snapshot {
@@ -118,7 +119,7 @@ TEST_CASE_FIXTURE(DamageFixture,
   SUBCASE("of another snapshot") {
     nlohmann::json json = nlohmann::json::parse(text);
     json["key"] = kOtherKey;
-    REQUIRE(Put(path, json.dump()));
+    REQUIRE(Put(path, Resealed(json)));
     expected = "manifest.json: is that of snapshot " + kOtherKey;
   }
   SUBCASE("with a path that leads out") {

@@ -33,7 +33,7 @@ TEST_CASE("every process of a tree is described, its root first") {
   telling.Reset();
   pid_t root = 0;
   REQUIRE(::read(told.get(), &root, sizeof root) == sizeof root);
-  const Result<TreeFacts> facts = LookAtTree(root, ::getpid());
+  const Result<TreeFacts> facts = LookAtTree(root, ::getpid(), ::geteuid(), ::getegid());
   REQUIRE(facts);
   REQUIRE(facts->processes.size() == 2);
   const DumpedProcess& first = facts->processes[0];
@@ -83,7 +83,7 @@ TEST_CASE("pipes that lead out of the tree are told, each by what it is to the h
     for (const process::ProcessInfo& one : *all) {
       if (one.parent == ::getpid() && one.state != 'Z') root = one.pid;
     }
-    const Result<TreeFacts> facts = LookAtTree(root, ::getpid());
+    const Result<TreeFacts> facts = LookAtTree(root, ::getpid(), ::geteuid(), ::getegid());
     if (!facts) return facts.error().message();
     std::string wrong;
     for (const DumpedDescriptor& one : facts->descriptors) {
@@ -105,7 +105,7 @@ TEST_CASE("pipes that lead out of the tree are told, each by what it is to the h
 }
 
 TEST_CASE("a tree that is gone is an error") {
-  CHECK_FALSE(LookAtTree(0x7ffffff0, ::getpid()).ok());
+  CHECK_FALSE(LookAtTree(0x7ffffff0, ::getpid(), ::geteuid(), ::getegid()).ok());
 }
 
 }  // namespace

@@ -34,7 +34,9 @@ class FakeCriu : public Criu {
   std::optional<DumpSpec> dumped;
   std::optional<RestoreSpec> restored;
   std::optional<Error> failure;
+  bool leaves_tree_suspect = false;
   std::function<void()> on_dump;  // before anything is frozen
+  std::function<void()> on_restore;
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override {
     dumped = spec;
@@ -42,13 +44,21 @@ class FakeCriu : public Criu {
     if (Result<void> put = Put(spec.images_dir + "/pages-1.img", "memory"); !put) {
       return std::move(put.error());
     }
+    spec.on_moment(CriuMoment::kFrozen);
     if (failure) return *failure;
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
   }
+  bool HasLeftTreeSuspect() const override { return leaves_tree_suspect; }
   Result<Restored> Restore(const RestoreSpec& spec) override {
     restored = spec;
-    if (failure) return *failure;
+    if (on_restore) on_restore();
+    for (const CriuMoment moment :
+         {CriuMoment::kUp, CriuMoment::kImagesRead, CriuMoment::kInPlace}) {
+      if (failure && moment == CriuMoment::kInPlace) return *failure;
+      spec.on_moment(moment);
+    }
+    if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
     return Restored{4321, {Milliseconds(0), 5}};
   }
 };
@@ -92,7 +102,6 @@ struct Workshop : StoreFixture {
     root.Folder("srv");
     job.folder = folder;
     job.work_dir = work_dir;
-    job.work_dir_fd = 17;
     job.explicit_key = "v1";
     job.inputs.command = {"./server"};
     job.inputs.environment = {"COLOUR=blue", "HOSTNAME=abc"};
@@ -142,6 +151,23 @@ struct Workshop : StoreFixture {
   FakeCriu criu;
   FakeChannel channel;
 };
+
+// What was told of, in order: "restore.memory", "restore.memory failed"; each step ends where the
+// next one begins or before.
+std::vector<std::string> Steps(const FakeChannel& channel) {
+  std::vector<std::string> steps;
+  int64_t last_us = 0;
+  for (const WorkerReport& report : channel.reports) {
+    for (const BootSpan& span : report.steps.spans()) {
+      CHECK(span.begin_us >= last_us);
+      CHECK(span.end_us >= span.begin_us);
+      last_us = span.end_us;
+      steps.push_back(Concat(BootStepName(span.step), span.failed ? " failed" : ""));
+    }
+  }
+  return steps;
+}
+using Words = std::vector<std::string>;
 
 // Restores ----------------------------------------------------------------------------------------
 
@@ -193,13 +219,38 @@ TEST_CASE_FIXTURE(Workshop, "a snapshot is restored when told to, and judged by 
   REQUIRE(criu.restored);
   CHECK(criu.restored->images_dir == folder + "/" + KeyOfThis() + "/images");
   CHECK(criu.restored->work_dir == work_dir);
-  CHECK(criu.restored->work_dir_fd == 17);
   REQUIRE(criu.restored->descriptors.size() == 2);
   CHECK(criu.restored->descriptors[0].id == "pipe:[11]");
   CHECK(criu.restored->descriptors[0].fd == kCriuFirstDescriptorFd);
   CHECK(criu.restored->descriptors[1].fd == kCriuFirstDescriptorFd + 1);
   CHECK(verdict().restores == 1);
   CHECK(verdict().last_restore_ms == 120);
+  CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files", "restore.criu",
+                                "restore.images", "restore.memory", "restore.resume"});
+}
+
+TEST_CASE_FIXTURE(Workshop, "each step of a job is told of, and the one in which it fails") {
+  SUBCASE("a cold start that is to be dumped") {
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find"});
+  }
+  SUBCASE("a restore that fails") {
+    Publish();
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    Run(JobKind::kRestore);
+    CHECK(Steps(channel) == Words{"restore.identity", "restore.find", "restore.files",
+                                  "restore.criu", "restore.images", "restore.memory failed"});
+  }
+  SUBCASE("a dump") {
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen", "dump.written"});
+  }
+  SUBCASE("a dump that fails") {
+    criu.failure = Error("criu dump: it may not");
+    Dump();
+    CHECK(Steps(channel) == Words{"dump.criu", "dump.frozen failed"});
+  }
 }
 
 TEST_CASE_FIXTURE(Workshop, "a restore that gains too little is not done again, nor dumped anew") {
@@ -274,6 +325,39 @@ TEST_CASE_FIXTURE(Workshop, "a damaged snapshot is a cold start and a failure of
   CHECK(channel.reports.back().value == 1);
   CHECK(verdict().failures > before);
   CHECK_FALSE(criu.restored);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a changed byte of an image is a failure of it before anything runs") {
+  Publish();
+  const auto flip = [this](const std::string& name) {
+    std::string bytes = ReadAll(PathOf(name, KeyOfThis()));
+    bytes[0] ^= 1;
+    REQUIRE(Put(PathOf(name, KeyOfThis()), bytes).ok());
+  };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("of memory: CRIU reads it meanwhile, and is refused the last step") {
+    flip("images/pages-1.img");
+    Run(JobKind::kRestore);
+    CHECK(criu.restored);
+    CHECK(Holds(channel.last_reason(), "pages-1.img: is damaged"));
+  }
+  SUBCASE("of anything else: CRIU never sees it") {
+    flip("images/core-1.img");
+    Run(JobKind::kRestore);
+    CHECK_FALSE(criu.restored);
+    CHECK(Holds(channel.last_reason(), "core-1.img: is damaged"));
+  }
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kFailed});
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop, "a damaged verdict lifts no rule") {
+  Manifest manifest = SomeManifest();
+  manifest.uptime_ms = static_cast<uint64_t>(Now(CLOCK_BOOTTIME) / 1'000'000 + 3'600'000);
+  Publish(manifest);
+  REQUIRE(Put(folder + "/" + KeyOfThis() + ".verdict", "{").ok());
+  Run(JobKind::kRestore);
+  CHECK(Holds(channel.last_reason(), "its clocks would go back"));
 }
 
 TEST_CASE_FIXTURE(Workshop, "a snapshot of a machine that has run for longer is left alone") {
@@ -358,7 +442,6 @@ TEST_CASE_FIXTURE(Workshop,
   REQUIRE(criu.dumped);
   CHECK(criu.dumped->root == ::getpid());
   CHECK(criu.dumped->leave_running);
-  CHECK(criu.dumped->work_dir_fd == 17);
   Result<std::optional<Store::Found>> found = store->Find(job.key);
   REQUIRE((found && *found));
   const Manifest& manifest = (*found)->manifest;
@@ -405,6 +488,36 @@ TEST_CASE_FIXTURE(Workshop,
 }
 
 TEST_CASE_FIXTURE(Workshop,
+                  "files that came with a snapshot are taken back when it does not serve") {
+  root.File("srv/config", "as in the image");
+  job.since_ns = Now(CLOCK_REALTIME) - int64_t{3600} * 1'000'000'000;
+  root.File("srv/config", "as the start has written it");
+  root.File("srv/server.pid", "1001");
+  Dump();
+  root.File("srv/config", "as in the image");
+  root.Remove("srv/server.pid");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  SUBCASE("CRIU fails") {
+    criu.on_restore = [this] {
+      CHECK(root.Read("srv/config") == "as the start has written it");
+      CHECK(root.Read("srv/server.pid") == "1001");
+    };
+    criu.failure = Error("criu restore: pid 1000 is taken");
+    Run(JobKind::kRestore);
+    CHECK(channel.last_reason() == "criu restore: pid 1000 is taken");
+  }
+  SUBCASE("nothing comes of what was restored") {
+    channel.Tell(WorkerRequest::Kind::kUseless, 0, "not ready within 5000 ms");
+    Run(JobKind::kRestore);
+    CHECK(channel.kinds().back() == Kind::kDone);
+    CHECK(channel.last_reason() == "not ready within 5000 ms");
+  }
+  CHECK(root.Read("srv/config") == "as in the image");
+  CHECK_FALSE(std::filesystem::exists(root.At("srv/server.pid")));
+  CHECK(verdict().failures == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop,
                   "more files than may travel decline the dump before anybody is disturbed") {
   job.since_ns = 0;
   root.File("srv/huge", "");
@@ -436,6 +549,13 @@ TEST_CASE_FIXTURE(Workshop, "a dump that fails leaves no trace in the folder") {
     Dump();
     CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
     CHECK(channel.last_reason() == "criu dump: Connected TCP socket");
+  }
+  SUBCASE("because CRIU is gone in the middle of it") {
+    criu.failure = Error("criu: it has ended without an answer");
+    criu.leaves_tree_suspect = true;
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kFailed});
+    CHECK(channel.reports.back().value == 1);
   }
   SUBCASE("while the tree is frozen: too much was written meanwhile") {
     job.since_ns = 0;
@@ -476,6 +596,60 @@ TEST_CASE_FIXTURE(Workshop, "a dump that ends the tree is told so to CRIU") {
   Run(JobKind::kCreate);
   REQUIRE(criu.dumped);
   CHECK_FALSE(criu.dumped->leave_running);
+}
+
+TEST_CASE_FIXTURE(Workshop, "to create one, what has proved itself is left alone") {
+  Publish();
+  job.creates = true;
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 100);
+  Run(JobKind::kRestore);  // of which nothing is known yet: its trial
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(channel.last_text() == "proven");
+  criu.restored.reset();
+  Run(JobKind::kRestore);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kProven});
+  CHECK(channel.last_reason() == "restored in 100 ms, a cold start took 800 ms");
+  CHECK_FALSE(criu.restored);
+  job.key = KeyOfThis();
+  Run(JobKind::kCreate);
+  CHECK(channel.kinds() == Kinds{Kind::kNothing});
+  CHECK(verdict().standing == Standing::kProven);
+}
+
+TEST_CASE_FIXTURE(Workshop, "to create one, any other gives way to it") {
+  Publish();
+  job.creates = true;
+  SUBCASE("one that gained too little") {
+    channel.Tell(WorkerRequest::Kind::kGoOn);
+    channel.Tell(WorkerRequest::Kind::kServed, 790);
+    Run(JobKind::kRestore);
+    CHECK(channel.last_text() == "not-worth-it");
+  }
+  SUBCASE("one that is quarantined") {
+    const auto fails = [](Verdict before) { return AfterFailure(std::move(before), "no"); };
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), fails).ok());
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), fails).ok());
+  }
+  SUBCASE("one that is damaged, even if it had proved itself") {
+    const auto serves = [](Verdict before) {
+      return AfterRestore(std::move(before), Milliseconds(10), Milliseconds(800));
+    };
+    REQUIRE(store->ChangeVerdict(KeyOfThis(), serves).ok());
+    std::filesystem::resize_file(PathOf("images/pages-1.img", KeyOfThis()), 4096);
+  }
+  channel.requests.clear();
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(channel.reports.back().value == 0);
+  CHECK(std::filesystem::exists(folder + "/" + KeyOfThis()));  // until there is another
+  job.key = KeyOfThis();
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kCreate);
+  CHECK(channel.kinds().back() == Kind::kDone);
+  CHECK(verdict().standing == Standing::kUnproven);
+  CHECK(verdict().failures == 0);
+  CHECK(Problem(store->Verify(job.key)) == "");
 }
 
 TEST_CASE_FIXTURE(Workshop, "a dump that cannot be published says so after the tree runs again") {

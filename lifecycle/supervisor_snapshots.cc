@@ -130,7 +130,8 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
     return parts_.snapshots->RestoreFailed(
         why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
   }
-  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  const char* what = status_.startup_done ? "went no further: " : "did not serve: ";
+  NoteSnapshot(Concat("cold start: the restored server ", what, why));
   SetBoardText(status_.origin, kCold);
   SetBoardText(status_.snapshot_pages, "");
   useless_ = why;

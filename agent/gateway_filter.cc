@@ -13,14 +13,7 @@
 #include <utility>
 #include <vector>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MODAL_SANITIZED
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MODAL_SANITIZED
-#endif
+#include "agent/base/sanitized.h"
 
 namespace modal {
 namespace {
@@ -100,9 +93,7 @@ void AddRuntime(std::vector<Call>& calls) {
 // What a C library asks by itself at some odd moment (how to give memory back, how many CPUs there
 // are), and can do without an answer to: no reason to end a process that serves.
 std::vector<Call> Refused() {
-#ifdef MODAL_SANITIZED
-  return {};
-#else
+  if constexpr (kSanitized) return {};
   constexpr uint64_t kToChange = O_ACCMODE | O_CREAT | O_TRUNC;
   std::vector<Call> calls{{"open", {{1, kToChange, O_RDONLY}}},
                           {"openat", {{2, kToChange, O_RDONLY}}}};
@@ -112,13 +103,12 @@ std::vector<Call> Refused() {
   }
   calls.push_back({"prlimit64", {{2, ~uint64_t{0}, 0}}});  // to look, not to set
   return calls;
-#endif
 }
 
 // The sanitizers look around before they report; to see whether memory can be read they write it to
 // a pipe.
 void AddSanitizers(std::vector<Call>& calls) {
-#ifdef MODAL_SANITIZED
+  if constexpr (!kSanitized) return;
   for (const char* name :
        {"sigaltstack", "sched_getaffinity", "prctl", "readlink", "readlinkat", "newfstatat", "stat",
         "getrlimit", "prlimit64", "getrusage", "uname", "nanosleep", "clock_nanosleep", "pipe"}) {
@@ -128,9 +118,6 @@ void AddSanitizers(std::vector<Call>& calls) {
   constexpr uint64_t kToChange = O_ACCMODE | O_CREAT | O_TRUNC;
   calls.push_back({"open", {{1, kToChange, O_RDONLY}}});
   calls.push_back({"openat", {{2, kToChange, O_RDONLY}}});
-#else
-  (void)calls;
-#endif
 }
 
 }  // namespace

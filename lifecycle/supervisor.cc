@@ -833,6 +833,7 @@ void Supervisor::EnterStopping(Phase from) {
   const bool is_worthless =
       from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
+  port_look_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
   if (enter_hooks_) {

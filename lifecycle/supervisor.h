@@ -128,6 +128,7 @@ class Supervisor {
   void RestoreCameToNothing(const std::string& why);
   void StartCold(Trigger then);
   void TakeBackFiles(Trigger then);
+  void AwaitFreePort(Trigger then, Clock::TimePoint limit);
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);
@@ -254,6 +255,7 @@ class Supervisor {
   std::unique_ptr<Timer> gateway_start_;
   std::unique_ptr<Timer> startup_timeout_;
   std::unique_ptr<Timer> startup_probe_;
+  std::unique_ptr<Timer> port_look_;
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;
   std::unique_ptr<Timer> refuse_;

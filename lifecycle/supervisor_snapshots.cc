@@ -17,6 +17,8 @@ constexpr std::string_view kCold = "cold";
 constexpr std::string_view kRestore = "restore";
 // Nothing of a failed restore is worth waiting for.
 constexpr Milliseconds kNoPatience{0};
+constexpr Milliseconds kPortPatience{2000};
+constexpr Milliseconds kPortPause{2};
 
 }  // namespace
 
@@ -155,12 +157,23 @@ void Supervisor::StartCold(Trigger then) {
 }
 
 void Supervisor::TakeBackFiles(Trigger then) {
+  const Clock::TimePoint limit = parts_.clock.Now() + kPortPatience;
   const std::string why = std::exchange(useless_, "");
-  if (why.empty()) return Fire(then);
-  parts_.snapshots->RestoreFailed(why, [this, then](const Result<Snapshots::Judgement>& judged) {
-    if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
-    Fire(then);
-  });
+  if (why.empty()) return AwaitFreePort(then, limit);
+  parts_.snapshots->RestoreFailed(
+      why, [this, then, limit](const Result<Snapshots::Judgement>& judged) {
+        if (!judged) parts_.log.Warn("snapshot.failed", {{"message", judged.error().message()}});
+        AwaitFreePort(then, limit);
+      });
+}
+
+// Sockets outlive by a moment whoever held them: on their way from CRIU to the processes that it
+// was about to restore, or with threads that are a little later. It was free before.
+void Supervisor::AwaitFreePort(Trigger then, Clock::TimePoint limit) {
+  const Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
+  const bool is_taken = !attached_ && listeners && FindTaken(*listeners);
+  if (!is_taken || parts_.clock.Now() >= limit) return Fire(then);
+  port_look_ = parts_.clock.After(kPortPause, [this, then, limit] { AwaitFreePort(then, limit); });
 }
 
 // Ready

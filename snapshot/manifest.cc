@@ -187,6 +187,7 @@ std::string ToJson(const Manifest& manifest) {
     json.Key("id").String(descriptor.id).EndObject();
   }
   json.EndArray();
+  WriteTexts(json, "sockets", manifest.sockets);
   json.Key("processes").BeginArray();
   for (const DumpedProcess& process : manifest.processes) WriteProcess(json, process);
   json.EndArray();
@@ -256,6 +257,7 @@ Result<Manifest> ParseManifest(std::string_view text) {
   fields.Number("uptime_ms", manifest.uptime_ms);
   fields.Objects("descriptors",
                  [&](JsonFields& each) { manifest.descriptors.push_back(ReadDescriptor(each)); });
+  fields.Texts("sockets", manifest.sockets);
   fields.Objects("processes",
                  [&](JsonFields& each) { manifest.processes.push_back(ReadProcess(each)); });
   fields.Object("times", [&](JsonFields& times) { ReadTimes(times, manifest.times); });

@@ -84,6 +84,7 @@ struct Manifest {
   std::string listening;   // "0.0.0.0:8000"
   uint64_t uptime_ms = 0;  // CLOCK_BOOTTIME at the dump: a restore needs at least this
   std::vector<DumpedDescriptor> descriptors;
+  std::vector<std::string> sockets;  // where the tree had made unix sockets: absolute paths
   std::vector<DumpedProcess> processes;
   DumpTimes times;
 

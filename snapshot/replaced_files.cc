@@ -71,14 +71,21 @@ Result<void> Remove(int root, const std::string& path) {
 
 }  // namespace
 
-Result<ReplacedFiles> ReplacedFiles::Note(const std::string& root, int archive) {
+Result<ReplacedFiles> ReplacedFiles::Note(const std::string& root, int archive,
+                                          const std::vector<std::string>& sockets) {
   int code = 0;
   const UniqueFd folder = OpenFolder(AT_FDCWD, root.c_str(), code);
   if (!folder) return Error::FromErrno(root, code);
-  if (Result<void> begun = Rewind(archive); !begun) return std::move(begun.error());
-  const Result<std::vector<std::string>> paths = PathsIn(archive);
-  if (!paths) return paths.error();
-  if (Result<void> again = Rewind(archive); !again) return std::move(again.error());
+  Result<std::vector<std::string>> paths = std::vector<std::string>();
+  if (archive >= 0) {
+    if (Result<void> begun = Rewind(archive); !begun) return std::move(begun.error());
+    paths = PathsIn(archive);
+    if (!paths) return paths.error();
+    if (Result<void> again = Rewind(archive); !again) return std::move(again.error());
+  }
+  for (const std::string& socket : sockets) {
+    if (socket.size() > 1 && socket.front() == '/') paths->push_back(socket.substr(1));
+  }
 
   ChangedFiles there;
   std::vector<std::string> absent;

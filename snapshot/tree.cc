@@ -10,6 +10,7 @@
 #include <charconv>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "agent/base/strings.h"
@@ -103,6 +104,22 @@ int RoleOf(const std::string& link, const std::map<int, std::string>& held) {
   return out != held.end() && out->second == link ? STDOUT_FILENO : STDERR_FILENO;
 }
 
+// Paths of the unix sockets that are named so ("socket:[1234]") among descriptors.
+std::vector<std::string> BoundPaths(const std::set<std::string>& links) {
+  std::vector<std::string> paths;
+  const std::string table = ReadProc(::getpid(), "net/unix");
+  for (const std::string& line : Split(table, '\n')) {
+    // "0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/app.sock"
+    const size_t path = line.find(" /");
+    if (path == std::string::npos) continue;
+    const std::string inode = line.substr(0, path).substr(line.rfind(' ', path - 1) + 1);
+    if (links.contains(Concat("socket:[", inode, "]"))) paths.push_back(line.substr(path + 1));
+  }
+  std::sort(paths.begin(), paths.end());
+  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  return paths;
+}
+
 }  // namespace
 
 Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
@@ -118,6 +135,7 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
   TreeFacts facts;
   const std::map<int, std::string> held = DescriptorsOf(holder);
   std::map<std::string, int> shared;
+  std::set<std::string> sockets;
   const process::FileUser user(uid, gid);
   for (const process::ProcessInfo& process : tree) {
     facts.processes.push_back(Describe(process));
@@ -128,9 +146,11 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
                              return own.second == link;
                            });
       if (is_held) shared.emplace(link, RoleOf(link, held));
+      if (link.starts_with("socket:[")) sockets.insert(link);
     }
   }
   for (const auto& [link, fd] : shared) facts.descriptors.push_back({fd, link});
+  facts.sockets = BoundPaths(sockets);
   return facts;
 }
 

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <string>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -16,6 +17,7 @@ struct TreeFacts {
   // Pipes that a process of the tree holds and `holder` does too: `fd` is what it is to `holder`, 1
   // or 2, or 2 if it is neither (a pipe through which the output of a hook is logged).
   std::vector<DumpedDescriptor> descriptors;
+  std::vector<std::string> sockets;  // absolute paths at which it listens or receives
 };
 
 // `holder`: the agent. `uid` and `gid`: whose tree it is (agent/process/file_user.h). An Error:

@@ -264,14 +264,18 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
 }
 
 Result<void> Worker::CarryBack(const Store::Found& found) {
-  if (found.manifest.carried_files == 0) return {};
-  const std::string path = found.path + "/" + kCarriedFiles;
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!file) return Error::FromErrno(path, errno);
-  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get());
+  const bool has_files = found.manifest.carried_files > 0;
+  if (!has_files && found.manifest.sockets.empty()) return {};
+  UniqueFd file;
+  if (has_files) {
+    const std::string path = found.path + "/" + kCarriedFiles;
+    file.Reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file) return Error::FromErrno(path, errno);
+  }
+  Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get(), found.manifest.sockets);
   if (!replaced) return std::move(replaced.error());
   replaced_ = *std::move(replaced);
-  return PutBackFiles(root_, file.get());
+  return has_files ? PutBackFiles(root_, file.get()) : Result<void>();
 }
 
 // The cold start that follows finds the root as it was. Returns why that is, and what else failed.
@@ -344,6 +348,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   Manifest manifest = NewManifest(job);
   manifest.processes = std::move(facts->processes);
   manifest.descriptors = std::move(facts->descriptors);
+  manifest.sockets = std::move(facts->sockets);
 
   DumpSpec spec;
   spec.images_dir = staging->images_dir();

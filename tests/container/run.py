@@ -22,7 +22,8 @@ import time
 sys.dont_write_bytecode = True  # the tree stays as it is
 
 import damage  # noqa: F401 (its trials are among those below)
-import stacks  # noqa: F401 (as are these)
+import hazards  # noqa: F401 (as are these)
+import stacks  # noqa: F401 (and these)
 from containers import PATIENCE, TREE, Failure, Session, check, processes_in, run
 from trials import TRIALS, trial
 
@@ -46,11 +47,13 @@ class Images:
         self.session = session
         self.binary = binary
         self.made = {}
+        self.making = threading.RLock()
 
     def _once(self, name, make):
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
+        with self.making:
+            if name not in self.made:
+                self.made[name] = make()
+            return self.made[name]
 
     def agent(self):
         return self._once("agent", lambda: self.session.agent_image(self.binary))
@@ -604,11 +607,13 @@ def attempt(session, images, function):
         function(session, images)
         return None
     except Failure as failure:
-        said = "\n".join(container.output() for container in session.started[first:])
-        return f"{failure}\n{said}"
+        return f"{failure}\n{said_by(session.started[first:])}"
     except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
-        said = "\n".join(container.output() for container in session.started[first:])
-        return f"{type(error).__name__}: {error}\n{said}"
+        return f"{type(error).__name__}: {error}\n{said_by(session.started[first:])}"
+
+
+def said_by(containers):
+    return "\n".join(container.output() for container in containers if container.lines)
 
 
 if __name__ == "__main__":

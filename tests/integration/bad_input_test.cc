@@ -53,8 +53,9 @@ TEST_CASE("bad values are refused, with the flag's name and the value") {
       {"--cap-keep", "CAP_NOTHING"},
       {"--workdir", "/mnt/missing"},
       {"--success-exit-codes", "256"}};
-  for (const auto& [flag, value] : bad) {
-    INFO(flag, " ", value);
+  for (const auto& row : bad) {
+    const auto& [flag, value] = row;
+    INFO(row.first, " ", row.second);
     AgentProcess agent(With({flag, value, "--", kListener}));
     CHECK(agent.WaitForExit() == 125);
     CHECK(Contains(agent.error_output(), flag));

@@ -38,7 +38,7 @@ TEST_CASE("an answer to HEAD, 204 and 304 have no body, whatever they say") {
   DataPlane plane;
   Wire client = plane.Connect();
   Wire server;
-  for (const auto& [what, method, answer, length] :
+  for (const auto& row :
        {Case{"HEAD with a length", "HEAD", kHead + "Content-Length: 5\r\n\r\n", "5"},
         Case{"HEAD in chunks", "HEAD", kChunked, ""},
         Case{"HEAD without a word", "HEAD", kHead + "\r\n", ""},
@@ -46,7 +46,8 @@ TEST_CASE("an answer to HEAD, 204 and 304 have no body, whatever they say") {
         Case{"204 with a length", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
              ""},
         Case{"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", ""}}) {
-    INFO(what);
+    const auto& [what, method, answer, length] = row;
+    INFO(row.what);
     client.Send(Concat(method, " / HTTP/1.1\r\nHost: x\r\n\r\n"));
     plane.RoundTrip();
     if (plane.HasConnection()) server = plane.Accept();
@@ -377,7 +378,7 @@ TEST_CASE("an answer that breaks off after its head is cut, and never looks whol
     bool reset = false;
   };
   const std::string large(300'000, 'x');
-  for (const auto& [what, head, rest, reset] : {
+  for (const auto& row : {
            Case{"a short body", kHead + "Content-Length: 10\r\n\r\nhello", ""},
            Case{"a short body, reset", kHead + "Content-Length: 10\r\n\r\nhello", "", true},
            Case{"a large body that is short", kHead + "Content-Length: 3000000\r\n\r\nhello",
@@ -395,7 +396,8 @@ TEST_CASE("an answer that breaks off after its head is cut, and never looks whol
            Case{"half a trailer", kChunked + "5\r\nhello\r\n", "0\r\nX-A: 1\r\n"},
            Case{"to the end, reset", kHead + "\r\nhello", "", true},
        }) {
-    INFO(what);
+    const auto& [what, head, rest, reset] = row;
+    INFO(row.what);
     Exchange exchange;
     exchange.server.Send(head);
     CHECK(exchange.client.ReadTo("hello").starts_with("HTTP/1.1 200 OK\r\n"));
@@ -456,7 +458,7 @@ TEST_CASE("bytes go out as they come: each is sent when the one before has arriv
     std::string head;
     bool chunks;
   };
-  for (const auto& [what, head, chunks] :
+  for (const auto& row :
        {Case{"events",
              kHead + "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", true},
         Case{"events to the end", kHead + "Content-Type: text/event-stream\r\n\r\n", false},
@@ -464,7 +466,8 @@ TEST_CASE("bytes go out as they come: each is sent when the one before has arriv
         Case{"a length", kHead + "Content-Length: 80\r\n\r\n", false},
         Case{"a large length", kHead + "Content-Length: 100000000\r\n\r\n", false},
         Case{"the end", kHead + "\r\n", false}}) {
-    INFO(what);
+    const auto& [what, head, chunks] = row;
+    INFO(row.what);
     Exchange exchange;
     exchange.server.Send(head);
     CHECK(exchange.client.ReadTo("\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
@@ -490,9 +493,9 @@ constexpr size_t kMost = size_t{64} << 20;
 
 TEST_CASE("a slow client makes the server wait, in bounded memory, and loses nothing") {
   const std::string length = kHead + Concat("Content-Length: ", kMost, "\r\n\r\n");
-  for (const auto& [what, head] :
-       {std::pair("a length", length), std::pair("the end", kHead + "\r\n")}) {
-    INFO(what);
+  for (const auto& row : {std::pair("a length", length), std::pair("the end", kHead + "\r\n")}) {
+    const auto& [what, head] = row;
+    INFO(row.first);
     Exchange exchange;
     exchange.server.Send(head);
     const size_t sent = exchange.plane.SendUntilFull(exchange.server, kMost);

@@ -42,7 +42,7 @@ TEST_CASE("curl: versions, uploads in every form, Expect, early ends") {
     const char* script;
     const char* output;
   };
-  for (const auto& [what, script, output] : {
+  for (const auto& row : {
            Case{"HTTP/1.0", "curl -sS0 $u/small?old", "small old\n"},
            Case{
                "HTTP/1.0, an answer without a known length: no chunks for it",
@@ -81,7 +81,8 @@ TEST_CASE("curl: versions, uploads in every form, Expect, early ends") {
            Case{"events, as they come",
                 "curl -sSN \"$u/events?count=3&seed=9\" | grep -c data:", "3\n"},
        }) {
-    INFO(std::string(what));
+    const auto& [what, script, output] = row;
+    INFO(std::string(row.what));
     const RunResult result = Shell(agent, script);
     CHECK(result.output == output);
   }

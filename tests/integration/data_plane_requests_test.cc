@@ -233,13 +233,13 @@ TEST_CASE("an absolute target's host goes before the Host header's") {
   DataPlane plane;
   Wire client = plane.Connect();
   Wire server;
-  for (const auto& [target, start, host] :
-       {Case{"http://a.example:81//b?c", "GET //b?c HTTP/1.1", "a.example:81"},
-        Case{"HTTP://a.example", "GET / HTTP/1.1", "a.example"},
-        Case{"https://[::1]:9/%2F", "GET /%2F HTTP/1.1", "[::1]:9"},
-        Case{"http://a.example?q", "GET /?q HTTP/1.1", "a.example"},
-        Case{"http://a.example/?", "GET /? HTTP/1.1", "a.example"}}) {
-    INFO(target);
+  for (const auto& row : {Case{"http://a.example:81//b?c", "GET //b?c HTTP/1.1", "a.example:81"},
+                          Case{"HTTP://a.example", "GET / HTTP/1.1", "a.example"},
+                          Case{"https://[::1]:9/%2F", "GET /%2F HTTP/1.1", "[::1]:9"},
+                          Case{"http://a.example?q", "GET /?q HTTP/1.1", "a.example"},
+                          Case{"http://a.example/?", "GET /? HTTP/1.1", "a.example"}}) {
+    const auto& [target, start, host] = row;
+    INFO(row.target);
     client.Send(Concat("GET ", target, " HTTP/1.1\r\nHost: other\r\n\r\n"));
     if (!server) server = plane.Accept();
     const Message request = server.ReadMessage();

@@ -224,8 +224,9 @@ TEST_CASE("traffic of every kind, while gateway and server are killed in turns: 
   traffic.Stop();
 
   for (const std::string& fault : traffic.faults()) FAIL_CHECK(fault);
-  for (const auto& [kind, counts] : traffic.outcomes()) {
-    INFO(kind);
+  for (const auto& row : traffic.outcomes()) {
+    const auto& [kind, counts] = row;
+    INFO(row.first);
     CHECK((counts.contains(Outcome::kRight) || counts.contains(Outcome::kCut)));
   }
   CHECK(gateway_kills > 0);
@@ -246,10 +247,11 @@ TEST_CASE("traffic of every kind, while gateway and server are killed in turns: 
   }
   std::string all_sizes;
   for (const size_t size : sizes) all_sizes += Concat(" ", size);
-  MESSAGE(std::to_string(traffic.requests()), " requests, ", gateway_kills, " kills of the gateway, ", server_kills,
-          " of the server", Table(traffic), "\n  supervisor KiB ", supervisor_before, " -> ",
-          supervisor_after, ", gateway KiB ", gateway_before, " -> ", gateway_after, ", peak ",
-          gateway_peak, ", before each kill:", all_sizes);
+  MESSAGE(std::to_string(traffic.requests()), " requests, ", gateway_kills,
+          " kills of the gateway, ", server_kills, " of the server", Table(traffic),
+          "\n  supervisor KiB ", supervisor_before, " -> ", supervisor_after, ", gateway KiB ",
+          gateway_before, " -> ", gateway_after, ", peak ", gateway_peak,
+          ", before each kill:", all_sizes);
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
 }

@@ -62,7 +62,7 @@ TEST_CASE("curl gets every endpoint") {
     const char* type;
     const char* content;
   };
-  for (const auto& [path, status, type, content] : {
+  for (const auto& row : {
            Expected{"/", 200, "text/plain; charset=utf-8", "/readyz"},
            Expected{"/livez", 200, "text/plain; charset=utf-8", "ok\n"},
            Expected{"/startupz", 200, "text/plain; charset=utf-8", "ok\n"},
@@ -73,7 +73,8 @@ TEST_CASE("curl gets every endpoint") {
                     "modal_agent_phase{phase=\"Serving\"} 1\n"},
            Expected{"/nothing", 404, "application/json", "{\"error\":\"not_found\""},
        }) {
-    INFO(path);
+    const auto& [path, status, type, content] = row;
+    INFO(row.path);
     const CurlAnswer answer = Curl({gateway.url() + path});
     CHECK(answer.exit_code == 0);
     CHECK(answer.status() == status);
@@ -206,7 +207,7 @@ TEST_CASE("started by anybody else it says so and ends with 125") {
     bool has_descriptors;
   };
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const auto& [arguments, has_descriptors] :
+  for (const auto& row :
        {Case{{health::kGatewayArgv0}, true}, Case{{health::kGatewayArgv0, "1"}, true},
         Case{{health::kGatewayArgv0, "1", "0", "0"}, true},
         Case{{health::kGatewayArgv0, "x", "0"}, true},
@@ -216,6 +217,7 @@ TEST_CASE("started by anybody else it says so and ends with 125") {
         Case{{health::kGatewayArgv0, "1", "65"}, true},
         Case{{health::kGatewayArgv0, "1", "0"}, true},
         Case{{health::kGatewayArgv0, "1", "1"}, false}}) {
+    const auto& [arguments, has_descriptors] = row;
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
     const UniqueFd reader(ends[0]);
@@ -224,7 +226,7 @@ TEST_CASE("started by anybody else it says so and ends with 125") {
         has_descriptors ? std::vector<int>(7, null.get()) : std::vector<int>();
     const pid_t pid = StartGateway(arguments, fds, writer.get(), 1'024);
     writer.Reset();
-    INFO(Join(arguments, " "));
+    INFO(Join(row.arguments, " "));
     CHECK(AwaitEnd(pid) == ExitStatus::Code(125));
     char said[1024] = {};
     CHECK(::read(reader.get(), said, sizeof said - 1) > 0);

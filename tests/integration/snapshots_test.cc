@@ -372,7 +372,7 @@ TEST_CASE("whatever becomes of a dump, the server serves") {
 }
 
 TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is taken") {
-  for (const char* how : {"break refuse", "wreck refuse"}) {
+  for (const char* how : {"break refuse", "wreck refuse", "orphan refuse"}) {
     CAPTURE(how);
     AgentProcess agent(Snapshots({"--on-enter", "true", "--", kListener}, how, "auto"));
     agent.WaitFor("lifecycle.ready");
@@ -381,6 +381,7 @@ TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is ta
     CHECK(agent.CountReports("listener listening") == 2);
     CHECK(agent.Count("hook.exit") == 1);
     CHECK(agent.Processes(kListener).size() == 1);
+    CHECK(agent.Processes("criu").empty());
     CHECK(agent.Get(8000, "/").status == 200);
     agent.Signal(SIGTERM);
     CHECK(agent.WaitForExit() == 0);

@@ -6,6 +6,7 @@
 //   hang       says nothing, and lives on
 //   break      dump: ends once the tree stands still
 //   stall      dump: says so ("stalls") once the tree stands still, and does nothing more
+//   orphan     dump: as break, and leaves a stopped child that holds its socket
 //   wreck      dump: as break, and the tree does not survive it
 //   ok         dump: writes a small image. restore: starts /mnt/bin/listener in a session of its
 //   own,
@@ -92,13 +93,15 @@ static bool ask(int fd, const char* step) {
 
 static void dump(int fd, const char* how, const char* options, size_t size) {
   int64_t root = field(options, size, 2, NULL);
-  bool breaks = strcmp(how, "break") == 0, wrecks = strcmp(how, "wreck") == 0;
+  bool orphans = strcmp(how, "orphan") == 0;
+  bool breaks = orphans || strcmp(how, "break") == 0, wrecks = strcmp(how, "wreck") == 0;
   if (strcmp(how, "stall") == 0 && ask(fd, "pre-dump")) {
     report("stalls");
     while (true) pause();
   }
   if ((breaks || wrecks) && ask(fd, "pre-dump")) {
     if (wrecks) kill((pid_t)root, SIGKILL);
+    if (orphans && fork() == 0) raise(SIGSTOP);
     _exit(3);
   }
   const char* folder = NULL;

@@ -22,16 +22,11 @@
 #include <functional>
 
 #include "agent/base/exit_status.h"
+#include "agent/base/sanitized.h"
 #include "agent/base/unique_fd.h"
 
 namespace modal {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
 
 constexpr int kNotSealed = 99;
 

@@ -78,9 +78,10 @@ uint64_t InodeOf(const UniqueFd& fd) {
 // A thread of its own, because a filter cannot be taken off again.
 void WithoutNetlink(int refusal, const std::function<void()>& body) {
   std::thread([&] {
+    constexpr scmp_arg_cmp kNetlink{0, SCMP_CMP_EQ, AF_NETLINK, 0};
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     const int added = seccomp_rule_add(filter, SCMP_ACT_ERRNO(static_cast<uint16_t>(refusal)),
-                                       SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
+                                       SCMP_SYS(socket), 1, kNetlink);
     const int loaded = seccomp_load(filter);
     seccomp_release(filter);
     CHECK(added == 0);

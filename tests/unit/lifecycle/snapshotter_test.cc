@@ -765,6 +765,22 @@ TEST_CASE_FIXTURE(Desk, "a dump that ends without CRIU's own word has broken the
   CHECK(HasEnded(worker(1)));
 }
 
+TEST_CASE_FIXTURE(Desk, "a CRIU that did not end well leaves no helpers of its own behind") {
+  Restore();
+  SUBCASE("it was killed") {
+    Exit(criu(), ExitStatus::Signal(SIGKILL));
+    CHECK(criu().group_signals == std::vector<int>{SIGKILL});
+  }
+  SUBCASE("it has failed") {
+    Exit(criu(), ExitStatus::Code(1));
+    CHECK(criu().group_signals == std::vector<int>{SIGKILL});
+  }
+  SUBCASE("all is well: what it has restored lives on") {
+    Exit(criu(), ExitStatus::Code(0));
+    CHECK(criu().group_signals.empty());
+  }
+}
+
 TEST_CASE_FIXTURE(Desk, "after Cancel() nothing is told any more, and nobody runs") {
   Restore();
   SayKey();

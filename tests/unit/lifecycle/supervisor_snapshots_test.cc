@@ -474,6 +474,33 @@ TEST_CASE_FIXTURE(Kept,
   }
 }
 
+TEST_CASE_FIXTURE(Kept, "a port that what was killed still holds for a moment is waited for") {
+  Start();
+  Listen();  // a socket on its way to a process that is dead already
+  snapshots.Answer(Error("the worker has ended"));
+  Turns();
+  clock.Advance(500ms);
+  CHECK(phase() == Phase::kRestoring);
+  CHECK(launcher.started.empty());
+  SUBCASE("it is free soon") {
+    Unlisten();
+    clock.Advance(2ms);
+    CHECK(phase() == Phase::kWaitingForPort);
+  }
+  SUBCASE("it is not: that is said as ever") {
+    clock.Advance(2s);
+    Turns();
+    CHECK(exit_code == 125);
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Unlisten();
+    clock.Advance(2s);
+    CHECK(launcher.started.empty());
+    CHECK(exit_code == 128 + SIGTERM);
+  }
+}
+
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
   KillsWork();
   StartRestored();

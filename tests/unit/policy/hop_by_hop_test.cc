@@ -57,8 +57,9 @@ TEST_CASE("each special header is known in any case, and its neighbours are not"
       {"X-Forwarded-Proto", HeaderKind::kXForwardedProto},
       {"X-Request-Id", HeaderKind::kXRequestId},
   };
-  for (const auto& [name, kind] : kinds) {
-    CAPTURE(name);
+  for (const auto& row : kinds) {
+    const auto& [name, kind] = row;
+    CAPTURE(row.first);
     std::string upper(name), lower(name), near(name);
     for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
     for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;

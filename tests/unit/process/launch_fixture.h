@@ -157,14 +157,6 @@ inline const std::vector<std::string> kTestItself{
     "write",   "exit_group",     "brk",   "mmap",  "munmap",      "mremap",
     "madvise", "rt_sigprocmask", "futex", "close", "sched_yield", "sigaltstack"};
 
-// ThreadSanitizer runs a thread of its own in every process, which falls over where only what is
-// listed is allowed.
-#if defined(__SANITIZE_THREAD__)
-inline constexpr bool kThreadSanitizer = true;
-#else
-inline constexpr bool kThreadSanitizer = false;
-#endif
-
 // Runs `body` in a forked copy of the test and returns the text that it made; for what cannot be
 // undone. Nothing in it may use doctest.
 inline std::string InAnotherProcess(const std::function<std::string()>& body) {

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 
 #include "agent/process/seccomp_filter.h"
+#include "agent/base/sanitized.h"
 #include "tests/unit/process/launch_fixture.h"
 
 namespace modal::process {

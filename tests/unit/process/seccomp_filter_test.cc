@@ -13,6 +13,7 @@
 
 #include <thread>
 
+#include "agent/base/sanitized.h"
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
 #include "agent/process/seccomp_profile.h"

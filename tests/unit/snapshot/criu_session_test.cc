@@ -333,12 +333,12 @@ TEST_CASE_FIXTURE(Place, "a CRIU that dies at any step is an error, and nobody w
   }
 }
 
-TEST_CASE_FIXTURE(Place, "a CRIU that is gone after it has begun leaves a tree that is suspect") {
-  const auto dump = [this](Swrk::Act act) {
+TEST_CASE("a CRIU that is gone after it has begun leaves a tree that is suspect") {
+  const auto dump = [](Swrk::Act act) {
+    const Place place;
     Swrk swrk(std::move(act));
     CriuSession criu(swrk.TakeNear());
-    std::filesystem::remove(temp.path() + "/images");
-    CHECK_FALSE(criu.Dump(DumpHere()));
+    CHECK_FALSE(criu.Dump(place.DumpHere()));
     return criu.HasLeftTreeSuspect();
   };
   CHECK_FALSE(dump([](Swrk&) {}));

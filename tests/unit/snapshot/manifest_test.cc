@@ -31,6 +31,7 @@ Manifest Full() {
   manifest.listening = "0.0.0.0:8000";
   manifest.uptime_ms = 12345;
   manifest.descriptors = {{1, "pipe:[77]"}, {2, "pipe:[78]"}};
+  manifest.sockets = {"/run/app.sock"};
   manifest.processes = {{1000, 1, "keeper", 4096, 2048, 1, {"wait4"}},
                         {1001, 1000, "py", 9, 8, 2, {}}};
   manifest.times = {1200, -1, 30, 90};
@@ -69,6 +70,7 @@ TEST_CASE("a manifest comes back as it was written, every field of it") {
   CHECK(read->uptime_ms == full.uptime_ms);
   REQUIRE(read->descriptors.size() == 2);
   CHECK(read->descriptors[1].id == "pipe:[78]");
+  CHECK(read->sockets == full.sockets);
   REQUIRE(read->processes.size() == 2);
   CHECK(read->processes[0].stack == std::vector<std::string>{"wait4"});
   CHECK(read->processes[1].parent == 1000);
@@ -81,8 +83,9 @@ TEST_CASE("a manifest comes back as it was written, every field of it") {
   // Nothing was left out: an empty one differs from it in every top-level field but the format.
   const Json empty = Json::parse(ToJson(Manifest()));
   const Json json = Json::parse(text);
-  for (const auto& [name, value] : json.items()) {
-    CAPTURE(name);
+  for (const auto& row : json.items()) {
+    const auto& [name, value] = row;
+    CAPTURE(row.key());
     CHECK((name == "format" || empty[name] != value));
   }
 }

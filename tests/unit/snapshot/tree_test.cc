@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +11,7 @@
 
 #include "agent/base/strings.h"
 #include "agent/process/process_table.h"
+#include "tests/unit/agent/temp_folder.h"
 #include "tests/unit/snapshot/child_process.h"
 
 namespace modal::snapshot {
@@ -102,6 +105,25 @@ TEST_CASE("pipes that lead out of the tree are told, each by what it is to the h
     return wrong;
   });
   CHECK(failure == "");
+}
+
+TEST_CASE("the paths at which a tree has unix sockets are told, and nobody else's") {
+  const test::TempFolder temp;
+  const auto bound = [&temp](const std::string& name) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (temp.path() + "/" + name).copy(address.sun_path, sizeof address.sun_path - 1);
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const auto* where = reinterpret_cast<const sockaddr*>(&address);
+    REQUIRE(::bind(fd.get(), where, sizeof address) == 0);
+    return fd;
+  };
+  const UniqueFd ours = bound("app one.sock");
+  UniqueFd gone = bound("gone.sock");
+  gone.Reset();
+  const Result<TreeFacts> facts = LookAtTree(::getpid(), ::getppid(), ::getuid(), ::getgid());
+  REQUIRE(facts);
+  CHECK(facts->sockets == std::vector<std::string>{temp.path() + "/app one.sock"});
 }
 
 TEST_CASE("a tree that is gone is an error") {

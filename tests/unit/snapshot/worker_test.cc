@@ -517,6 +517,20 @@ TEST_CASE_FIXTURE(Workshop,
   CHECK(verdict().failures == 1);
 }
 
+TEST_CASE_FIXTURE(Workshop, "a socket that a failed restore has made is taken away, and no other") {
+  Manifest manifest = SomeManifest();
+  manifest.sockets = {"/srv/app.sock", "/srv/mine.sock", "/no/such/folder/x.sock", "relative"};
+  Publish(manifest);
+  root.File("srv/mine.sock", "there before");
+  criu.on_restore = [this] { root.Fifo("srv/app.sock"); };  // as good as a socket
+  criu.failure = Error("criu restore: pid 1000 is taken");
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Run(JobKind::kRestore);
+  CHECK(channel.last_reason() == "criu restore: pid 1000 is taken");
+  CHECK_FALSE(std::filesystem::exists(root.At("srv/app.sock")));
+  CHECK(root.Read("srv/mine.sock") == "there before");
+}
+
 TEST_CASE_FIXTURE(Workshop,
                   "more files than may travel decline the dump before anybody is disturbed") {
   job.since_ns = 0;

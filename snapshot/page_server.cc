@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,69 +49,57 @@ timespec Until(steady_clock::time_point when) {
 
 }  // namespace
 
-// pages-N.img, mapped.
+// pages-N.img.
 class PageServer::PagesFile {
  public:
   static Result<std::shared_ptr<PagesFile>> Open(int images, uint32_t id, uint64_t bytes) {
     const std::string name = PagesName(id);
     Result<std::vector<uint64_t>> sums = ReadPageSums(images, id, bytes);
     if (!sums) return std::move(sums.error());
-    const UniqueFd file(
-        ::openat(images, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    UniqueFd file(::openat(images, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!file) return Error::FromErrno(name, errno);
     struct stat facts {};
     if (::fstat(file.get(), &facts) != 0) return Error::FromErrno(name, errno);
     if (!S_ISREG(facts.st_mode) || static_cast<uint64_t>(facts.st_size) != bytes) {
       return Error(Concat(name, ": ", facts.st_size, " bytes instead of ", bytes));
     }
-    void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.get(), 0);
-    if (memory == MAP_FAILED) return Error::FromErrno(name, errno);
     return std::shared_ptr<PagesFile>(
-        new PagesFile(name, static_cast<const char*>(memory), bytes, *std::move(sums)));
+        new PagesFile(name, std::move(file), bytes, *std::move(sums)));
   }
-  ~PagesFile() { ::munmap(const_cast<char*>(memory_), bytes_); }
-  PagesFile(const PagesFile&) = delete;
-  PagesFile& operator=(const PagesFile&) = delete;
 
   const std::string& name() const { return name_; }
-  const char* At(uint64_t offset) const { return memory_ + offset; }
 
-  // Reads what lies there, if that was not done before, and compares it with its checksums.
-  Result<void> Prepare(uint64_t offset, uint64_t bytes) {
-    const uint64_t end = (offset + bytes + kSumBlock - 1) / kSumBlock;
-    for (uint64_t block = offset / kSumBlock; block < end; ++block) {
-      if (is_right_[block]) continue;
-      if (Result<void> compared = Compare(block); !compared) return compared;
-      is_right_[block] = true;
+  // What lies there, compared with its checksums; good until the next call.
+  Result<const char*> Read(uint64_t offset, uint64_t bytes) {
+    const uint64_t first = offset / kSumBlock;
+    const uint64_t start = first * kSumBlock;
+    const uint64_t end = std::min((offset + bytes + kSumBlock - 1) / kSumBlock * kSumBlock, bytes_);
+    buffer_.resize(std::max<size_t>(buffer_.size(), end - start));
+    for (uint64_t at = start; at < end;) {
+      const ssize_t got =
+          ::pread(file_.get(), buffer_.data() + (at - start), end - at, static_cast<off_t>(at));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return Error::FromErrno(name_, errno);
+      if (got == 0) return Error(name_ + ": shorter than it was");
+      at += static_cast<uint64_t>(got);
     }
-    return {};
+    const std::string_view all = std::string_view(buffer_).substr(0, end - start);
+    for (uint64_t block = first; block * kSumBlock < end; ++block) {
+      const std::string_view one = all.substr((block - first) * kSumBlock, kSumBlock);
+      if (SumOf(one) != sums_[block]) return Error(name_ + ": is damaged, its checksum differs");
+    }
+    return buffer_.data() + (offset - start);
   }
 
  private:
-  PagesFile(std::string name, const char* memory, uint64_t bytes, std::vector<uint64_t> sums)
-      : name_(std::move(name)),
-        memory_(memory),
-        bytes_(bytes),
-        sums_(std::move(sums)),
-        is_right_(sums_.size()) {}
-
-  // What the kernel cannot read it says (5.14); before that it would end us, which is as well.
-  Result<void> Compare(uint64_t block) const {
-    const uint64_t start = block * kSumBlock;
-    const uint64_t size = std::min(kSumBlock, bytes_ - start);
-    char* const place = const_cast<char*>(memory_ + start);
-    if (::madvise(place, size, MADV_POPULATE_READ) != 0 && errno != EINVAL) {
-      return Error::FromErrno(name_, errno);
-    }
-    if (SumOf({place, size}) == sums_[block]) return {};
-    return Error(name_ + ": is damaged, its checksum differs");
-  }
+  PagesFile(std::string name, UniqueFd file, uint64_t bytes, std::vector<uint64_t> sums)
+      : name_(std::move(name)), file_(std::move(file)), bytes_(bytes), sums_(std::move(sums)) {}
 
   std::string name_;
-  const char* memory_;
+  UniqueFd file_;
   uint64_t bytes_;
   std::vector<uint64_t> sums_;
-  std::vector<bool> is_right_;
+  std::string buffer_;
 };
 
 // The memory of one process.
@@ -385,14 +372,12 @@ Result<PageServer::Progress> PageServer::Fill(Space& space, uint64_t address, ui
   const std::optional<PageRun> run = space.missing.At(address);
   if (!run) return Progress::kDone;
   end = std::min(end, run->memory.end);
-  if (Result<void> ready = space.file->Prepare(run->offset, end - address); !ready) {
-    return std::move(ready.error());
-  }
+  const Result<const char*> pages = space.file->Read(run->offset, end - address);
+  if (!pages) return pages.error();
   uint64_t most = end - address;
   for (uint64_t at = address; at < end;) {
-    const uint64_t offset = run->offset + (at - address);
     const uint64_t bytes = std::min(most, end - at);
-    const Filled filled = FillWithCopy(fd, at, space.file->At(offset), bytes);
+    const Filled filled = FillWithCopy(fd, at, *pages + (at - address), bytes);
     uint64_t passed = filled.bytes;
     counts_.pages += filled.bytes / page_;
     if (filled.bytes == 0) {

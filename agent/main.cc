@@ -12,6 +12,7 @@
 #include "healthcheck/gateway_channel.h"
 #include "lifecycle/keeper.h"
 #include "lifecycle/keeper_protocol.h"
+#include "snapshot/page_worker.h"
 #include "snapshot/worker.h"
 
 namespace {
@@ -46,6 +47,9 @@ int main(int argc, char** argv) {
   }
   if (argc > 0 && std::string_view(argv[0]) == modal::snapshot::kWorkerArgv0) {
     return modal::snapshot::RunWorker(arguments);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == modal::snapshot::kPagesArgv0) {
+    return modal::snapshot::RunPageWorker(arguments);
   }
   if (argc > 0 && std::string_view(argv[0]) == modal::kCriuTrialArgv0) {
     return modal::RunCriuTrialProcess();

@@ -198,6 +198,14 @@ Result<void> TakeSnapshotMode(Draft& draft, const std::string& value) {
   return {};
 }
 
+Result<void> TakeSnapshotPages(Draft& draft, const std::string& value) {
+  constexpr std::array<std::string_view, 3> kChoices{"auto", "eager", "lazy"};
+  const Result<size_t> choice = ParseChoice(value, kChoices);
+  if (!choice) return choice.error();
+  draft.options.snapshots.pages = static_cast<snapshot::Pages>(*choice);
+  return {};
+}
+
 Result<void> TakeIgnoredVariables(Draft& draft, const std::string& value) {
   for (const std::string& name : Split(value, ',')) {
     const std::string_view stem =
@@ -319,6 +327,10 @@ constexpr std::array kSettings{
     Setting{"snapshot-warmup", kSnapshots, kSingle, false, "COUNT", "off",
             "requests for --health-path, or /, before the snapshot is taken",
             [](Draft& d, const std::string& v) { return Take(ParseCountOrOff(v), d.options.snapshots.warmup); }},
+    Setting{"snapshot-pages", kSnapshots, kSingle, false, "WHEN", "auto",
+            "when memory comes back: eager, before anything runs; lazy, as it is touched (needs "
+            "CAP_SYS_PTRACE); or auto, by its size",
+            TakeSnapshotPages},
     Setting{"criu", kSnapshots, kSingle, false, "FILE", "",
             "the CRIU that takes and restores them; without it /opt/modal-agent/criu/criu, then "
             "criu of $PATH",

@@ -93,6 +93,7 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   snapshot::Job& job = made.job;
   job.folder = options.snapshots.folder;
   job.explicit_key = options.snapshots.key;
+  job.pages = options.snapshots.pages;
   job.left_out = LeftOut(options);
   job.since_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                      std::chrono::system_clock::now().time_since_epoch())

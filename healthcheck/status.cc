@@ -29,6 +29,7 @@ AgentStatus NewAgentStatus() {
   status.exit_code = -1;
   status.restored_ms = -1;
   status.dump_ms = -1;
+  status.pages_in_ms = -1;
   return status;
 }
 

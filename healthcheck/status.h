@@ -51,6 +51,8 @@ struct AgentStatus {
   char snapshot_key[40];    // of this container; empty: it has none
   char snapshot_note[512];  // the last thing that is to be known: why it was a cold start, ...
   int64_t restored_ms;      // when the restored tree ran; -1: none was
+  char snapshot_pages[8];   // of a restored tree: "eager" or "lazy"
+  int64_t pages_in_ms;      // lazy: when all of its memory was in; -1: it is not yet
   int64_t dump_ms;          // how long the tree was disturbed by a dump; -1: by none
 
   int32_t workload_pid;  // 0: none

@@ -156,6 +156,10 @@ void Snapshot(JsonWriter& json, const AgentStatus& status) {
   json.Key("key").String(Text(status.snapshot_key));
   json.Key("note").String(Text(status.snapshot_note));
   Known(json, "restored_ms", status.restored_ms);
+  if (status.snapshot_pages[0] != '\0') {
+    json.Key("pages").String(Text(status.snapshot_pages));
+    Known(json, "pages_in_ms", status.pages_in_ms);
+  }
   Known(json, "dump_ms", status.dump_ms);
   json.EndObject();
 }

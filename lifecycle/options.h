@@ -10,6 +10,7 @@
 #include "agent/base/clock.h"
 #include "agent/process/launcher.h"
 #include "lifecycle/data_plane.h"
+#include "snapshot/pages_choice.h"
 
 namespace modal::lifecycle {
 
@@ -35,6 +36,7 @@ struct SnapshotOptions {
   std::string key;                      // what names the image, if somebody says so
   std::vector<std::string> env_ignore;  // names of variables that do not count
   uint32_t warmup = 0;                  // requests before the dump
+  snapshot::Pages pages = snapshot::Pages::kAuto;
   std::string criu;                     // path of the program; empty: the first that works
 
   bool on() const { return !folder.empty() && mode != SnapshotMode::kOff; }

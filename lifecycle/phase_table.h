@@ -86,6 +86,7 @@ inline constexpr std::array kTransitions{
     Transition{Phase::kServing, Trigger::kTerminate, Phase::kDraining},
     Transition{Phase::kServing, Trigger::kUnhealthy, Phase::kDraining},
     Transition{Phase::kServing, Trigger::kRestart, Phase::kLaunching},
+    Transition{Phase::kServing, Trigger::kRestoreFailed, Phase::kStartupHooks},
     Transition{Phase::kServing, Trigger::kWorkloadExited, Phase::kStopping},
     Transition{Phase::kServing, Trigger::kAgentFailed, Phase::kStopping},
 

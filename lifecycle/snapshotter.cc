@@ -142,6 +142,7 @@ void Snapshotter::OnHelperExit(Helpers::iterator helper, ExitStatus status) {
 
 void Snapshotter::EndHelpers() {
   is_late_ = false;
+  pages_lost_.clear();
   limit_.reset();
   poller_.reset();
   channel_.Reset();
@@ -170,6 +171,7 @@ void Snapshotter::Finish(Error error) {
   if (is_late_) {
     const Milliseconds limit = on_restored_ ? options_.restore_limit : options_.dump_limit;
     error = Error(Concat("not done within ", limit.count(), " ms"));
+    if (!pages_lost_.empty()) error = Error("lazy pages: " + pages_lost_);
   }
   EndHelpers();
   if (on_restored_) return Answer(std::move(error));
@@ -250,7 +252,11 @@ void Snapshotter::OnReport(const WorkerReport& report) {
     case WorkerReport::Kind::kFound:
       if (on_restored_) {
         has_snapshot_ = true;
-        return Tell(WorkerRequest::Kind::kGoOn, 0, "");
+        if (report.reason[0] != '\0') {
+          log_.Info("snapshot.pages",
+                    {{"message", Concat("all at once: ", BoardText(report.reason))}});
+        }
+        return Tell(WorkerRequest::Kind::kGoOn, report.other != 0 && StartPages() ? 1 : 0, "");
       }
       if (dump_.on_ready) dump_.on_ready();
       return;
@@ -268,8 +274,10 @@ void Snapshotter::OnReport(const WorkerReport& report) {
     case WorkerReport::Kind::kRestored:
       is_late_ = false;
       limit_.reset();
-      return Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
-                             static_cast<uint64_t>(report.value)});
+      Answer(Restored{report.pid, report.other, Milliseconds(report.cold_ms),
+                      static_cast<uint64_t>(report.value), pages_ != nullptr});
+      if (!pages_lost_.empty()) OnPagesEnd(Error(std::exchange(pages_lost_, {})));
+      return;
     case WorkerReport::Kind::kResumed:
       has_snapshot_ = true;
       criu_dumps_ = false;
@@ -291,6 +299,37 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       return Finish(Error(std::string(BoardText(report.reason))));
   }
   Finish(Error("the worker has said something that nobody understands"));
+}
+
+// False: it goes without, eagerly.
+bool Snapshotter::StartPages() {
+  are_all_in_ = false;
+  served_.reset();
+  pages_ = std::make_unique<PageHelper>(
+      loop_, launcher_, tree_, log_,
+      [this](const Result<PageHelper::AllIn>& end) { OnPagesEnd(end); });
+  const Result<void> started = pages_->Start(options_.executable, work_folder_->path());
+  if (started) return true;
+  pages_.reset();
+  log_.Warn("snapshot.pages", {{"message", started.error().message()}});
+  return false;
+}
+
+// A restore that is under way ends with CRIU, and the worker notes in its folder that it has
+// failed.
+void Snapshotter::OnPagesEnd(const Result<PageHelper::AllIn>& end) {
+  const std::optional<Milliseconds> served = std::exchange(served_, std::nullopt);
+  if (end) {
+    if (served) Tell(WorkerRequest::Kind::kServed, served->count(), "");
+    log_.Info("snapshot.pages",
+              {{"pages", end->pages}, {"faults", end->faults}, {"ms", end->took}});
+  } else if (on_restored_) {
+    pages_lost_ = end.error().message();
+    if (!is_late_) OnLimit();
+    return;
+  }
+  are_all_in_ = true;
+  if (on_memory_) on_memory_(end);
 }
 
 void Snapshotter::OnKey(const WorkerReport& report) {
@@ -324,6 +363,7 @@ void Snapshotter::Restore(OnRestored on_restored) {
 }
 
 void Snapshotter::StartRestore(bool guesses) {
+  pages_.reset();
   snapshot::Job job = options_.job;
   job.guesses = guesses;
   job.kind = snapshot::JobKind::kRestore;
@@ -336,7 +376,13 @@ void Snapshotter::StartRestore(bool guesses) {
   }
 }
 
+// What its pages are worth is known when all of them have been read.
 void Snapshotter::RestoreServed(Milliseconds ready, OnJudged on_judged) {
+  if (pages_ && !are_all_in_) {
+    served_ = ready;
+    on_judged_ = std::move(on_judged);
+    return;
+  }
   Tell(WorkerRequest::Kind::kServed, ready.count(), "");
   AwaitJudgement(std::move(on_judged));
 }

@@ -24,6 +24,7 @@
 #include "agent/event/loop.h"
 #include "agent/event/poller.h"
 #include "agent/process/launcher.h"
+#include "lifecycle/page_helper.h"
 #include "lifecycle/process_tree.h"
 #include "snapshot/job.h"
 #include "snapshot/work_folder.h"
@@ -41,6 +42,7 @@ class Snapshots {
     pid_t workload = 0;
     Milliseconds cold{};  // what the cold start had taken
     uint64_t bytes = 0;   // of memory that came back
+    bool lazy = false;    // or that comes back as it is touched
   };
   // An Error: a cold start, and why.
   using OnRestored = std::function<void(Result<Restored>)>;
@@ -51,6 +53,10 @@ class Snapshots {
     std::string reason;
   };
   using OnJudged = std::function<void(const Result<Judgement>&)>;
+
+  // Of a tree whose memory comes lazily: all of it is in; or (an Error) some of it will never be,
+  // and whoever touches that waits for ever.
+  using OnMemory = std::function<void(const Result<PageHelper::AllIn>&)>;
 
   // What is to be dumped, and what the manifest is to say of it.
   struct Tree {
@@ -78,6 +84,10 @@ class Snapshots {
   virtual ~Snapshots() = default;
 
   virtual void Restore(OnRestored on_restored) = 0;
+  // Before Restore(). Once for each such tree.
+  virtual void WatchMemory(OnMemory on_memory) = 0;
+  // Nothing of a restored tree is left.
+  virtual void ReleaseMemory() = 0;
   // The restored tree was ready so long after the agent's start; or it was not, and why.
   // `on_judged`, from the loop, may be empty. Of one that failed nothing may run any more (but
   // where the container ends): the files that came with it are gone again by then, as far as can
@@ -128,6 +138,8 @@ class Snapshotter : public Snapshots {
   ~Snapshotter() override;
 
   void Restore(OnRestored on_restored) override;
+  void WatchMemory(OnMemory on_memory) override { on_memory_ = std::move(on_memory); }
+  void ReleaseMemory() override { pages_.reset(); }
   void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
   void RestoreFailed(const std::string& why, OnJudged on_judged) override;
   bool WantsDump() const override;
@@ -153,6 +165,8 @@ class Snapshotter : public Snapshots {
   void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
+  bool StartPages();
+  void OnPagesEnd(const Result<PageHelper::AllIn>& end);
   void TakeOver(const BootTimeline& steps);
   int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
@@ -183,6 +197,7 @@ class Snapshotter : public Snapshots {
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   bool has_proven_ = false;
   OnRestored on_restored_;
+  OnMemory on_memory_;
   OnJudged on_judged_;
   DumpEvents dump_;
   bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
@@ -192,6 +207,10 @@ class Snapshotter : public Snapshots {
   Helpers helpers_;       // also those of an earlier job that were told to end
   bool is_late_ = false;  // CRIU was ended at its limit; the worker may still say so in its folder
   std::unique_ptr<Timer> limit_;
+  std::unique_ptr<PageHelper> pages_;   // of the tree that was restored last, if it comes lazily
+  std::string pages_lost_;              // why the restore that is under way will fail
+  bool are_all_in_ = false;             // or never will be
+  std::optional<Milliseconds> served_;  // what is told when they are
 };
 
 }  // namespace modal::lifecycle

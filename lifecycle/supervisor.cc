@@ -702,6 +702,7 @@ void Supervisor::RestartWorkload() {
 
 void Supervisor::LaunchAgain() {
   workload_end_.reset();
+  if (parts_.snapshots) parts_.snapshots->ReleaseMemory();
   LaunchWorkload();
 }
 

@@ -125,6 +125,7 @@ class Supervisor {
 
   // Snapshots (supervisor_snapshots.cc).
   void OnRestored(const Result<Snapshots::Restored>& restored);
+  void OnMemory(const Result<PageHelper::AllIn>& all_in);
   void RestoreCameToNothing(const std::string& why);
   void StartCold(Trigger then);
   void TakeBackFiles(Trigger then);

@@ -53,6 +53,8 @@ void Supervisor::EnterRestoring() {
   if (attached_) return Fire(Trigger::kRestoreFailed);
   EnterStep(BootStep::kRestore);
   restore_began_ = parts_.clock.Now();
+  parts_.snapshots->WatchMemory(
+      [this](const Result<PageHelper::AllIn>& all_in) { OnMemory(all_in); });
   parts_.snapshots->Restore(
       [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
   // CRIU has been started, and has still to be told to go on.
@@ -86,6 +88,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   }
   SetBoardText(status_.origin, kRestore);
   status_.restored_ms = SinceStart();
+  SetBoardText(status_.snapshot_pages, restored->lazy ? "lazy" : "eager");
   cold_ = restored->cold;
   anything_ran_ = true;
   attached_ = false;
@@ -98,11 +101,31 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   parts_.log.Info("snapshot.restored", {{"pid", status_.workload_pid},
                                         {"root", restored->root},
                                         {"bytes", restored->bytes},
+                                        {"pages", restored->lazy ? "lazy" : "eager"},
                                         {"cold_ms", restored->cold},
                                         {"ms", SinceStart()}});
   StartGatewaySoon();
   StartStartupTimeout();
   Fire(Trigger::kRestored);
+}
+
+// What is not in never will be, and whoever touches it waits for ever: all of the tree ends at
+// once. Even if it has served: the snapshot is no good, the container is.
+void Supervisor::OnMemory(const Result<PageHelper::AllIn>& all_in) {
+  if (all_in) {
+    status_.pages_in_ms = SinceStart();
+    return Publish();
+  }
+  const std::string why = "lazy pages: " + all_in.error().message();
+  parts_.log.Error("snapshot.memory_lost", {{"message", all_in.error().message()}});
+  const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
+  if (is_up && IsRestored() && !restore_end_) {
+    Retire(std::move(health_monitor_));
+    SetBoardText(status_.listening, "");
+    return RestoreCameToNothing(why);
+  }
+  parts_.snapshots->RestoreFailed(why, nullptr);
+  if (status_.phase == Phase::kDraining) parts_.tree.SignalOutside({}, SIGKILL);
 }
 
 // The tree ran, but nobody was served: no reason not to serve now.
@@ -121,8 +144,10 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
     return parts_.snapshots->RestoreFailed(
         why, [this, why](const auto&) { EndOfCreate("what was restored did not serve: " + why); });
   }
-  NoteSnapshot("cold start: the restored server did not serve: " + why);
+  const char* what = status_.startup_done ? "went no further: " : "did not serve: ";
+  NoteSnapshot(Concat("cold start: the restored server ", what, why));
   SetBoardText(status_.origin, kCold);
+  SetBoardText(status_.snapshot_pages, "");
   useless_ = why;
   StartCold(Trigger::kRestoreFailed);
 }
@@ -138,6 +163,7 @@ void Supervisor::StartCold(Trigger then) {
   restore_end_ = std::make_unique<WorkloadEnd>(parts_.clock, parts_.tree, sessions_before_, SIGKILL,
                                                kNoPatience, [this, then] {
                                                  Retire(std::move(restore_end_));
+                                                 parts_.snapshots->ReleaseMemory();
                                                  TakeBackFiles(then);
                                                });
 }

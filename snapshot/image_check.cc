@@ -13,9 +13,10 @@
 
 namespace modal::snapshot {
 
-ImageCheck::ImageCheck(std::string folder, const std::vector<ImageFile>& files)
+ImageCheck::ImageCheck(std::string folder, const std::vector<ImageFile>& files, bool with_memory)
     : folder_(std::move(folder)) {
   for (const ImageFile& file : files) {
+    if (!with_memory && IsMemory(file.name)) continue;
     (IsMemory(file.name) ? memory_ : others_).files.push_back(file);
   }
   Start(others_);

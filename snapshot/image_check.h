@@ -19,8 +19,8 @@ namespace modal::snapshot {
 
 class ImageCheck {
  public:
-  // `folder`: the snapshot's.
-  ImageCheck(std::string folder, const std::vector<ImageFile>& files);
+  // `folder`: the snapshot's. Without `with_memory` that is somebody else's to compare.
+  ImageCheck(std::string folder, const std::vector<ImageFile>& files, bool with_memory = true);
   ~ImageCheck();
   ImageCheck(const ImageCheck&) = delete;
   ImageCheck& operator=(const ImageCheck&) = delete;

@@ -77,6 +77,7 @@ Result<UniqueFd> SealJob(const Job& job) {
   to.Add(job.explicit_key);
   Write(job.fingerprint, to);
   to.Add(job.raise_pids ? 1 : 0).Add(job.guesses ? 1 : 0).Add(job.creates ? 1 : 0);
+  to.Add(static_cast<int64_t>(job.pages));
   to.Add(job.key).Add(job.image_identity);
   to.Add(job.root).Add(job.workload).Add(job.listening).Add(job.cold_ms).Add(job.hooks_ms);
   to.Add(job.since_ns).Add(job.left_out);
@@ -96,6 +97,7 @@ Result<Job> ReadJob(int fd) {
   job.raise_pids = from->Number() != 0;
   job.guesses = from->Number() != 0;
   job.creates = from->Number() != 0;
+  job.pages = static_cast<Pages>(from->Number());
   job.key = from->Word();
   job.image_identity = from->Word();
   job.root = static_cast<pid_t>(from->Number());

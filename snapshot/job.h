@@ -9,6 +9,7 @@
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "snapshot/identity.h"
+#include "snapshot/pages_choice.h"
 
 namespace modal::snapshot {
 
@@ -34,6 +35,7 @@ struct Job {
   // --snapshot create: one that has proved itself is left alone (kProven), one of which nothing is
   // known yet is restored as its trial, and any other gives way to a new one.
   bool creates = false;
+  Pages pages = Pages::kAuto;
 
   // kDump and kCreate: what the restore job has found, and the tree as it stands.
   std::string key;

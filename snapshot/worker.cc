@@ -22,20 +22,19 @@
 #include "snapshot/changed_files.h"
 #include "snapshot/criu_session.h"
 #include "snapshot/image_check.h"
+#include "snapshot/kernel_cache.h"
+#include "snapshot/page_sums.h"
+#include "snapshot/pages_choice.h"
 #include "snapshot/pids.h"
 #include "snapshot/restorable.h"
 #include "snapshot/tree.h"
 #include "snapshot/unlinked_files.h"
+#include "snapshot/userfaultfd.h"
 
 namespace modal::snapshot {
 namespace {
 
 constexpr const char* kCarriedFiles = "files.tar";
-// What CRIU has found out about the kernel; without it it takes 15 to 35 ms to find out anew. It
-// looks for it in $XDG_RUNTIME_DIR, which is the job's work folder, and writes it there if that is
-// on a tmpfs.
-constexpr const char* kKernelCache = "criu.kdat";
-constexpr size_t kLongestKernelCache = size_t{64} * 1024;
 
 int64_t UptimeMs() {
   timespec now{};
@@ -61,23 +60,6 @@ WorkerReport NewReport(WorkerReport::Kind kind) {
   report.value = -1;
   report.cold_ms = -1;
   return report;
-}
-
-// A small file; an Error if there is none.
-Result<void> CopyFile(const std::string& from, const std::string& to) {
-  const UniqueFd source(::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!source) return Error::FromErrno(from, errno);
-  std::string bytes(kLongestKernelCache, '\0');
-  const ssize_t size = ::read(source.get(), bytes.data(), bytes.size());
-  if (size <= 0) return Error(from + ": empty");
-  const UniqueFd target(
-      ::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!target) return Error::FromErrno(to, errno);
-  if (::write(target.get(), bytes.data(), static_cast<size_t>(size)) != size) {
-    ::unlink(to.c_str());
-    return Error(to + ": cannot be written");
-  }
-  return {};
 }
 
 // Removes what is there and has not proved itself: it was tried, or cannot be.
@@ -297,13 +279,31 @@ Result<std::optional<Store::Found>> Worker::FindOurs(const Job& job, Store& stor
   return unused("there is a snapshot, but " + why.front());
 }
 
+// Also sees to it that CRIU knows what it needs to. An Error: they would be better, but cannot be.
+Result<bool> Worker::PrepareLazyPages(const Job& job, Store& store, const Manifest& manifest) {
+  const Result<Verdict> verdict = store.ReadVerdict(manifest.key);
+  if (!WantsLazyPages(job.pages, manifest, verdict ? *verdict : Verdict())) return false;
+  const Result<uint64_t> features = ProbeUserfaultfd();
+  if (!features) return features.error();
+  if (Result<void> put = PutUserfaultfdInto(job.work_dir, *features); !put) {
+    return std::move(put.error());
+  }
+  return true;
+}
+
 // `found` may turn out to be another key's. Until it is known to be ours nothing outside of the
 // work folder is touched, and CRIU makes no process.
 Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found,
                                   KeyInquiry& inquiry) {
   enum class Asked { kNotYet, kOurs, kAnother, kNobody, kAlone };
   const Manifest& manifest = found.manifest;
-  ImageCheck check(found.path, manifest.files);
+  (void)CopyKernelCache(found.path, job.work_dir);
+  const Result<bool> lazy = PrepareLazyPages(job, store, manifest);
+  const bool may_be_lazy = lazy && *lazy;
+  std::optional<ImageCheck> check;
+  check.emplace(found.path, manifest.files, !may_be_lazy);
+
+  RestoreSpec spec;
   Asked asked = Asked::kNotYet;
   const auto ask = [&]() -> Result<void> {
     if (!inquiry.is_told()) Enter(BootStep::kRestoreIdentity);
@@ -312,15 +312,19 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     if (asked != Asked::kOurs) return Error("it is not the snapshot of this container");
     WorkerReport report = NewReport(WorkerReport::Kind::kFound);
     report.value = static_cast<int64_t>(manifest.TotalBytes());
+    report.other = may_be_lazy ? 1 : 0;
+    if (!lazy) SetBoardText(report.reason, lazy.error().message());
     report.cold_ms = manifest.times.cold_ms;
     Tell(report);
     const Result<WorkerRequest> go = channel_.Await();
-    if (go) return {};
-    asked = Asked::kAlone;
-    return go.error();
+    if (!go) {
+      asked = Asked::kAlone;
+      return go.error();
+    }
+    spec.lazy = may_be_lazy && go->value != 0;
+    if (may_be_lazy && !spec.lazy) check.emplace(found.path, manifest.files);
+    return {};
   };
-
-  RestoreSpec spec;
   std::optional<Result<void>> carried;
   const auto carry = [&] {
     Enter(BootStep::kRestoreFiles);
@@ -333,8 +337,12 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     if (asked == Asked::kOurs) carry();
     if (!carried || *carried) Enter(BootStep::kRestoreImages);
   };
-  // Its memory is compared while CRIU reads it; nothing of the tree runs before that is done.
-  spec.before_running = [&check] { return check.AwaitMemory(); };
+  // What CRIU reads of its memory is compared meanwhile; nothing of the tree runs before that is
+  // done. What comes lazily is compared by whoever brings it.
+  spec.before_running = [&]() -> Result<void> {
+    if (!spec.lazy) return check->AwaitMemory();
+    return CheckEagerPages(spec.images_dir, static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)));
+  };
   spec.before_processes = [&]() -> Result<void> {
     if (asked == Asked::kNotYet) {
       if (Result<void> ours = ask(); !ours) return ours;
@@ -351,15 +359,15 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
     spec.descriptors.push_back({descriptor.id, fd});
   }
-  (void)CopyFile(found.path + "/" + kKernelCache, job.work_dir + "/" + kKernelCache);
-  // While it starts.
-  if (inquiry.is_told()) {
-    if (Result<void> ours = ask(); !ours) return ours;
+  // While it starts. What brings memory lazily has to be there before CRIU is told.
+  Result<void> ready;
+  if (inquiry.is_told() || may_be_lazy) ready = ask();
+  if (ready) {
+    Enter(BootStep::kRestoreCriu);
+    ready = check->AwaitOthers();
   }
-  Enter(BootStep::kRestoreCriu);
-  Result<void> whole = check.AwaitOthers();
   Result<Restored> restored =
-      whole ? criu_.Restore(spec) : Result<Restored>(std::move(whole.error()));
+      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (asked == Asked::kNotYet) {
     if (restored) restored = Error("criu has restored it without asking");
     StepFailed();
@@ -379,7 +387,8 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   WorkerReport report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
   report.other = manifest.workload;
-  report.value = static_cast<int64_t>(restored->times.pages) * 4096;
+  const uint64_t memory = spec.lazy ? MemoryBytes(manifest) : restored->times.pages * 4096;
+  report.value = static_cast<int64_t>(memory);
   report.cold_ms = manifest.times.cold_ms;
   Tell(report);
   return AwaitVerdict(job, store, manifest);
@@ -527,7 +536,8 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   Tell(report);
 
   Enter(BootStep::kDumpWritten);
-  (void)CopyFile(job.work_dir + "/" + kKernelCache, staging->path() + "/" + kKernelCache);
+  (void)CopyKernelCache(job.work_dir, staging->path());
+  if (Result<void> summed = WritePageSums(staging->images_dir()); !summed) return summed;
   if (Result<void> published = store.Publish(std::move(staging), manifest); !published) {
     return published;
   }

@@ -48,6 +48,7 @@ class Worker {
   Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found,
                             KeyInquiry& inquiry);
   Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry);
+  Result<bool> PrepareLazyPages(const Job& job, Store& store, const Manifest& manifest);
   Result<void> CarryBack(const Store::Found& found);
   std::string TakenBack(std::string why);
   Result<void> AwaitVerdict(const Job& job, Store& store, const Manifest& manifest);

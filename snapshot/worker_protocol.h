@@ -29,7 +29,8 @@ inline constexpr int kCriuErrorFds = 8;
 // To the worker.
 struct WorkerRequest {
   enum class Kind : uint32_t {
-    kGoOn,     // kRestore: the place is ready, restore now. kDump: the workload is quiet, dump now
+    kGoOn,     // kRestore: the place is ready, restore now; `value` 1: with lazy pages, which
+               // somebody serves. kDump: the workload is quiet, dump now
     kServed,   // kRestore: the restored tree was ready `value` ms after the agent's start
     kUseless,  // kRestore: it was not, as `text` tells
   };
@@ -41,14 +42,15 @@ struct WorkerRequest {
 // From the worker. Times are milliseconds, -1: unknown.
 struct WorkerReport {
   enum class Kind : uint32_t {
-    kKey,      // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
-    kFound,    // kRestore: there is a snapshot; `value`: bytes of its images; waits for kGoOn
-    kNothing,  // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
-               // there is a snapshot of this key all the same, so that none can be made
-    kProven,   // --snapshot create: there is one that has proved itself, as `reason` tells: the end
-               // of the job
-    kAgain,    // kRestore: what was begun was another key's snapshot, and there is one of ours: the
-               // end of the job, to be done again with another CRIU and without guessing
+    kKey,       // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
+    kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; `other` 1: better
+                // with lazy pages; `reason`: why these cannot be; waits for kGoOn
+    kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
+                // there is a snapshot of this key all the same, so that none can be made
+    kProven,    // --snapshot create: there is one that has proved itself, as `reason` tells: the end
+                // of the job
+    kAgain,     // kRestore: what was begun was another key's snapshot, and there is one of ours: the
+                // end of the job, to be done again with another CRIU and without guessing
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes

@@ -250,8 +250,11 @@ class Container:
             return None
         return self._wait_until(found, f"line like '{pattern}'")
 
-    def wait_ready(self):
-        self.wait_for_event("lifecycle.phase", to="Serving")
+    def wait_ready(self, times=1):
+        def is_ready():
+            phases = [line["to"] for line in self.events() if line["event"] == "lifecycle.phase"]
+            return phases.count("Serving") >= times or None
+        self._wait_until(is_ready, f"phase Serving, {times} times")
 
     def has_line(self, pattern):
         with self.grown:

@@ -7,6 +7,7 @@ pid, and an answer that can be told right from wrong. The warm-up before the dum
 
 import json
 import os
+import threading
 from dataclasses import dataclass, field, replace
 
 from containers import PATIENCE, Failure, check, processes_in
@@ -23,7 +24,12 @@ GUNICORN = ["gunicorn", "--bind=0.0.0.0:8000", "--workers=2"]
 USERS = [("as root", []), ("as uid 1000", ["--user=1000:1000"])]
 
 # A request from inside; every image but the static one has a shell that can make it.
-ASK = ["bash", "-c", r"exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET / HTTP/1.0\r\nHost: stack\r\n\r\n' >&3; cat <&3"]
+def asking(path):
+    return ["bash", "-c",
+            rf"exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET {path} HTTP/1.0\r\nHost: stack\r\n\r\n' >&3; cat <&3"]
+
+
+ASK = asking("/")
 
 
 @dataclass
@@ -65,8 +71,8 @@ STACKS = [
 ]
 
 
-def ask(container, stack):
-    answer = container.execute(*stack.ask).stdout
+def ask(container, stack, command=None):
+    answer = container.execute(*(command or stack.ask)).stdout
     try:
         seen = json.loads(answer[answer.index("{"):])
     except ValueError as error:
@@ -232,6 +238,84 @@ def create_in_build(session, images):
         container.wait_ready()
         expect_origin(container, "restore")
         ask(container, SLOW)
+
+
+# ---- memory that comes as it is touched ----
+
+
+HEAP = next(stack for stack in STACKS if stack.command[-1] == "1024")
+LAZY_RIGHTS = [*RIGHTS, "--cap-add=SYS_PTRACE"]
+# Who fills the memory of a restored tree has its pid before who only holds the descriptors beside it.
+PAGE_SERVER = ("$(for p in /proc/[0-9]*; do grep -aq ^modal-agent-pages $p/cmdline && echo ${p#/proc/}; done"
+               " | sort -n | head -n 1)")
+
+
+def dumped_heap(session, images, options):
+    """Cold, in a first container; what takes the place of the second and all others."""
+    with start(session, images, HEAP, options) as container:
+        container.wait_ready()
+        container.wait_for_event("snapshot.done")
+        stop_in_order(container, HEAP)
+
+
+def register_lazy(who, options):
+    @trial(f"a heap of 1 GiB comes back as it is touched, whole and for children, too, {who}")
+    def comes_lazily(session, images):
+        options_here = [*LAZY_RIGHTS, volume(session), *options]
+        dumped_heap(session, images, options_here)
+        with start(session, images, HEAP, options_here) as container:
+            container.wait_ready()
+            ask(container, HEAP, asking("/forked"))
+            ask(container, HEAP, asking("/all"))
+            container.wait_for_event("snapshot.pages")
+            ask(container, HEAP, asking("/all"))
+            seen = expect_origin(container, "restore")
+            check(seen["pages"] == "lazy" and seen["pages_in_ms"] is not None, f"status says {seen}")
+            stop_in_order(container, HEAP)
+
+
+for user, its_options in USERS:
+    register_lazy(user, its_options)
+
+
+@trial("a page server that dies before the restored tree serves makes room for a cold start")
+def page_server_dies_early(session, images):
+    options = [*LAZY_RIGHTS, volume(session)]
+    dumped_heap(session, images, options)
+    # The second time it goes without.
+    for origin, pages in [("cold", None), ("restore", "eager")]:
+        # The hook does not return before the agent has noticed.
+        hook = f'p={PAGE_SERVER}; [ -z "$p" ] || {{ kill -KILL $p; while kill -0 $p; do sleep 0.01; done; }}'
+        stack = replace(HEAP, options=[f"--on-restore={hook}"])
+        with start(session, images, stack, options) as container:
+            container.wait_ready()
+            ask(container, stack, asking("/all"))
+            seen = expect_origin(container, origin)
+            check(seen.get("pages") == pages, f"status says {seen}")
+            stop_in_order(container, stack)
+
+
+@trial("a page server that dies while the restored tree serves makes room, too, and nobody reads what has not come")
+def page_server_dies_late(session, images):
+    options = [*LAZY_RIGHTS, volume(session)]
+    dumped_heap(session, images, options)
+    stack = replace(HEAP, options=[f"--on-restore=p={PAGE_SERVER}; [ -z \"$p\" ] || kill -STOP $p"])
+    with start(session, images, stack, options) as container:
+        container.wait_ready()
+        seen = expect_origin(container, "restore")
+        check(seen["pages"] == "lazy" and seen["pages_in_ms"] is None, f"status says {seen}")
+        answers = []
+        asker = threading.Thread(target=lambda: answers.append(
+            container.execute(*asking("/all"), may_fail=True).stdout))
+        asker.start()
+        container.execute("bash", "-c", f"kill -KILL {PAGE_SERVER}")
+        container.wait_for_event("snapshot.memory_lost")
+        asker.join()
+        check("damaged" not in answers[0], f"somebody was answered: {answers[0]}")
+        container.wait_ready(times=2)
+        ask(container, stack, asking("/all"))
+        expect_origin(container, "cold")
+        stop_in_order(container, stack)
 
 
 def starts_cold(session, images, options, event, named):

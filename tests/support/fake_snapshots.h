@@ -24,6 +24,8 @@ class FakeSnapshots : public lifecycle::Snapshots {
   std::string own_key;
   std::vector<BootSpan> steps;  // for TakeSteps()
   OnRestored on_restored;
+  OnMemory on_memory;
+  int releases = 0;
   OnJudged on_judged;
   DumpEvents dump;
 
@@ -58,6 +60,8 @@ class FakeSnapshots : public lifecycle::Snapshots {
     calls.emplace_back("restore");
     on_restored = std::move(answer);
   }
+  void WatchMemory(OnMemory tell) override { on_memory = std::move(tell); }
+  void ReleaseMemory() override { ++releases; }
   void RestoreServed(Milliseconds ready, OnJudged answer) override {
     on_judged = std::move(answer);
     calls.push_back("served " + std::to_string(ready.count()));

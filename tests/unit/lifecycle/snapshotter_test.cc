@@ -487,6 +487,172 @@ TEST_CASE_FIXTURE(Desk, "a restore that succeeds at its very limit is one") {
   CHECK(worker().signals.empty());
 }
 
+// Memory that comes back as it is touched.
+struct LazyDesk : Desk {
+  LazyDesk() {
+    snapshotter->WatchMemory([this](const Result<PageHelper::AllIn>& end) { memory.emplace(end); });
+    Restore();
+    SayKey();
+    WorkerReport report = ReportOf(Kind::kFound);
+    report.other = 1;
+    Say(report);
+  }
+  Started& pages() { return launcher.started.at(2); }
+  Started& holder() { return launcher.started.at(3); }
+  void SayPages(snapshot::PagesReport::Kind kind, const std::string& reason = "") {
+    snapshot::PagesReport report{};
+    report.kind = kind;
+    report.pid = kHolder;
+    report.pages = 10;
+    report.faults = 3;
+    report.ms = 70;
+    SetBoardText(report.reason, reason);
+    const int fd = inherited[pages().pid][snapshot::kPagesChannelFd].get();
+    REQUIRE(::send(fd, &report, sizeof report, MSG_NOSIGNAL) == sizeof report);
+    Turn();
+  }
+  void SayRestored() {
+    WorkerReport report = ReportOf(Kind::kRestored);
+    report.pid = 1500;
+    Say(report);
+  }
+  std::string problem() const { return restored && !*restored ? restored->error().message() : ""; }
+
+  static constexpr pid_t kHolder = 1777;
+  std::optional<Result<PageHelper::AllIn>> memory;
+};
+
+using PagesKind = snapshot::PagesReport::Kind;
+
+TEST_CASE_FIXTURE(LazyDesk, "memory that is to come lazily has a page server before CRIU begins") {
+  REQUIRE(launcher.started.size() == 3);
+  CHECK(pages().spec.argv == Words{snapshot::kPagesArgv0});
+  CHECK(pages().spec.executable == "/proc/self/exe");
+  CHECK(pages().spec.parent_death_signal == 0);
+  auto& fds = inherited[pages().pid];
+  CHECK(fds.size() == 3);
+  CHECK(fds[snapshot::kPagesListenerFd]);
+  CHECK(std::filesystem::exists(work_dir() + "/" + snapshot::kPagesSocket));
+  const std::optional<WorkerRequest> request = Hear();
+  REQUIRE(request);
+  CHECK(request->kind == WorkerRequest::Kind::kGoOn);
+  CHECK(request->value == 1);
+  SayPages(PagesKind::kHolder);
+  CHECK(tree.helpers.contains(pages().pid));
+  CHECK(tree.helpers.contains(kHolder));
+  SayRestored();
+  REQUIRE((restored && *restored));
+  CHECK((*restored)->lazy);
+  CHECK_FALSE(memory);
+  SayPages(PagesKind::kDone);
+  REQUIRE((memory && *memory));
+  CHECK((*memory)->pages == 10);
+  CHECK((*memory)->faults == 3);
+  CHECK((*memory)->took == 70ms);
+  CHECK(log.Count("snapshot.pages") == 1);
+  Exit(pages(), ExitStatus::Code(0));
+  Exit(holder(), ExitStatus::Code(0));
+  CHECK_FALSE(tree.helpers.contains(pages().pid));
+  CHECK_FALSE(tree.helpers.contains(kHolder));
+}
+
+TEST_CASE_FIXTURE(LazyDesk, "it stays when the worker ends, and at a stop") {
+  SayRestored();
+  Say(ReportOf(Kind::kDone, "proven"));
+  snapshotter->Cancel();
+  CHECK(pages().signals.empty());
+  SayPages(PagesKind::kDone);
+  CHECK(memory);
+}
+
+TEST_CASE_FIXTURE(LazyDesk, "what a snapshot is worth is told when all of its memory was read") {
+  REQUIRE(Hear());
+  SayRestored();
+  snapshotter->RestoreServed(50ms, nullptr);
+  CHECK_FALSE(Hear());
+  SUBCASE("and was right") {
+    SayPages(PagesKind::kDone);
+    const std::optional<WorkerRequest> request = Hear();
+    REQUIRE(request);
+    CHECK(request->kind == WorkerRequest::Kind::kServed);
+    CHECK(request->value == 50);
+  }
+  SUBCASE("and was damaged") {
+    SayPages(PagesKind::kFailed, "pages-7.img: is damaged, its checksum differs");
+    REQUIRE((memory && !*memory));
+    CHECK_FALSE(Hear());
+    snapshotter->RestoreFailed("lazy pages: damaged", nullptr);
+    const std::optional<WorkerRequest> request = Hear();
+    REQUIRE(request);
+    CHECK(request->kind == WorkerRequest::Kind::kUseless);
+    CHECK(BoardText(request->text) == "lazy pages: damaged");
+  }
+}
+
+TEST_CASE_FIXTURE(LazyDesk, "a page server that fails during the restore makes it fail") {
+  const std::string why = "pages-7.img: Bad address";
+  SayPages(PagesKind::kFailed, why);
+  CHECK(HasEnded(criu()));
+  CHECK_FALSE(HasEnded(worker()));
+  CHECK(answers == 0);
+  SUBCASE("the worker notes it") {
+    Say(ReportOf(Kind::kFailed, "", "criu: it has ended without an answer"));
+  }
+  SUBCASE("the worker says nothing") { clock.Advance(Snapshotter::kWorkerGrace); }
+  CHECK(problem() == "lazy pages: " + why);
+  CHECK_FALSE(memory);
+}
+
+TEST_CASE_FIXTURE(LazyDesk,
+                  "memory that is lost while CRIU has just been done is told after that") {
+  SayPages(PagesKind::kFailed, "x");
+  CHECK_FALSE(memory);
+  SayRestored();
+  REQUIRE((restored && *restored));
+  REQUIRE(memory);
+  CHECK(memory->error().message() == "x");
+}
+
+TEST_CASE_FIXTURE(LazyDesk, "a page server that dies during the restore makes it fail likewise") {
+  Exit(pages(), ExitStatus::Signal(SIGKILL));
+  CHECK(HasEnded(criu()));
+  HangUp();
+  CHECK(problem() == "lazy pages: the page server has ended with signal SIGKILL");
+}
+
+TEST_CASE_FIXTURE(LazyDesk, "memory that is lost later is told, and released with the tree") {
+  SayPages(PagesKind::kHolder);
+  SayRestored();
+  Exit(pages(), ExitStatus::Signal(SIGKILL));
+  REQUIRE(memory);
+  REQUIRE_FALSE(*memory);
+  CHECK(memory->error().message() == "the page server has ended with signal SIGKILL");
+  CHECK(holder().signals.empty());
+  snapshotter->ReleaseMemory();
+  CHECK(HasEnded(holder()));
+  CHECK_FALSE(tree.helpers.contains(kHolder));
+}
+
+TEST_CASE("a page server that cannot be started is a restore of everything at once") {
+  Desk desk;
+  desk.launcher.refuse = [](const process::LaunchSpec& spec) -> std::optional<Error> {
+    if (spec.argv.front() == snapshot::kPagesArgv0) return Error("fork: no more processes");
+    return std::nullopt;
+  };
+  desk.Restore();
+  desk.SayKey();
+  WorkerReport report = Desk::ReportOf(Kind::kFound);
+  report.other = 1;
+  desk.Say(report);
+  CHECK(desk.Hear()->value == 0);
+  CHECK(desk.log.Count("snapshot.pages") == 1);
+  report = Desk::ReportOf(Kind::kRestored);
+  report.pid = 1500;
+  desk.Say(report);
+  REQUIRE((desk.restored && *desk.restored));
+  CHECK_FALSE((*desk.restored)->lazy);
+}
+
 TEST_CASE_FIXTURE(Desk, "a helper that cannot be started is a cold start, told from the loop") {
   for (const bool is_criu : {true, false}) {
     CAPTURE(is_criu);

@@ -405,6 +405,73 @@ TEST_CASE("a restored tree that dies before it serves gives way to a cold start"
   }
 }
 
+// Memory that comes back as it is touched.
+struct KeptLazily : Kept {
+  void StartLazily() {
+    Start();
+    tree.Add(kRoot);
+    tree.Add(kServer);
+    snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096, true});
+  }
+  void Lose() {
+    KillsWork();
+    snapshots.on_memory(Error("the page server has ended with signal SIGKILL"));
+    Turns();
+  }
+  std::string pages() const { return std::string(BoardText(published.snapshot_pages)); }
+};
+
+TEST_CASE_FIXTURE(KeptLazily, "it is told whether memory comes lazily, and when all of it is in") {
+  StartLazily();
+  Listen();
+  CHECK(pages() == "lazy");
+  CHECK(published.pages_in_ms == -1);
+  clock.Advance(300ms);
+  snapshots.on_memory(PageHelper::AllIn{10, 3, 70ms});
+  CHECK(published.pages_in_ms >= 300);
+  CHECK(phase() == Phase::kServing);
+}
+
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost before it serves is a restore that has failed") {
+  StartLazily();
+  Lose();
+  CHECK(snapshots.Has("useless: lazy pages: the page server has ended with signal SIGKILL"));
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK(snapshots.releases == 1);
+  CHECK(origin() == "cold");
+  CHECK(keeper.workloads.size() == 1);
+  CHECK_FALSE(exit_code);
+}
+
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost while it serves makes room for a cold start") {
+  options.on_enter = {"migrate"};
+  StartLazily();
+  Listen();
+  REQUIRE(phase() == Phase::kServing);
+  Lose();
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK(snapshots.releases == 1);
+  CHECK(snapshots.Has("useless: lazy pages: the page server has ended with signal SIGKILL"));
+  CHECK(phase() == Phase::kStartupHooks);
+  CHECK(keeper.hooks.size() == 1);
+  CHECK_FALSE(published.ready);
+  CHECK(origin() == "cold");
+  CHECK(pages() == "");
+  CHECK(published.restarts == 0);
+  CHECK_FALSE(exit_code);
+}
+
+TEST_CASE_FIXTURE(KeptLazily, "memory that is lost while it drains ends the server at once") {
+  StartLazily();
+  Listen();
+  HaveConnections(1);
+  Signal(SIGTERM);
+  REQUIRE(phase() == Phase::kDraining);
+  Lose();
+  CHECK(tree.SentTo(kServer).front() == SIGKILL);
+  CHECK(exit_code == 137);
+}
+
 TEST_CASE_FIXTURE(Kept,
                   "files that came with a useless restore are gone before anything is started") {
   snapshots.takes_back = false;

@@ -7,12 +7,14 @@
 
 #include <deque>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <optional>
 
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "snapshot/changed_files.h"
+#include "snapshot/userfaultfd.h"
 #include "tests/unit/snapshot/file_tree.h"
 #include "tests/unit/snapshot/store_fixture.h"
 
@@ -498,6 +500,54 @@ TEST_CASE_FIXTURE(Unnamed, "one that is quarantined is not begun with, and said 
   CHECK(criu.restores_begun == 0);
   REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
   CHECK(Holds(channel.last_reason(), "quarantined"));
+}
+
+// Lazy pages ---------------------------------------------------------------------------------------
+
+// The beginning of what CRIU keeps about a kernel, as far as anybody looks at it.
+std::string SomeKernelCache() {
+  std::string cache(904, '\0');
+  cache[16] = 40;
+  cache[44] = 1;
+  cache[74] = 1;
+  return cache;
+}
+
+TEST_CASE_FIXTURE(Workshop, "memory comes lazily where it is wanted, possible, and served") {
+  if (!ProbeUserfaultfd()) return;
+  Contents contents = SomeContents();
+  contents["criu.kdat"] = SomeKernelCache();
+  REQUIRE(Problem(Make(*store, KeyOfThis(), SomeManifest(), contents)) == "");
+  job.pages = Pages::kLazy;
+  bool is_lazy = false;
+  SUBCASE("all of it") {
+    channel.Tell(WorkerRequest::Kind::kGoOn, 1);
+    is_lazy = true;
+  }
+  SUBCASE("not served") { channel.Tell(WorkerRequest::Kind::kGoOn, 0); }
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds()[1] == Kind::kFound);
+  CHECK(channel.reports[1].other == 1);
+  REQUIRE(criu.restored);
+  CHECK(criu.restored->lazy == is_lazy);
+  std::ifstream cache(work_dir + "/criu.kdat", std::ios::binary);
+  cache.seekg(89);
+  CHECK(cache.get() == 1);
+}
+
+TEST_CASE_FIXTURE(Workshop, "memory comes at once where it is small, or CRIU's cache is unknown") {
+  Contents contents = SomeContents();
+  contents["criu.kdat"] = "unknown";
+  REQUIRE(Problem(Make(*store, KeyOfThis(), SomeManifest(), contents)) == "");
+  SUBCASE("small") {}
+  SUBCASE("unknown") { job.pages = Pages::kLazy; }
+  channel.Tell(WorkerRequest::Kind::kGoOn, 1);
+  Run(JobKind::kRestore);
+  REQUIRE(channel.kinds()[1] == Kind::kFound);
+  CHECK(channel.reports[1].other == 0);
+  CHECK((BoardText(channel.reports[1].reason) == "") == (job.pages == Pages::kAuto));
+  REQUIRE(criu.restored);
+  CHECK_FALSE(criu.restored->lazy);
 }
 
 // Dumps -------------------------------------------------------------------------------------------

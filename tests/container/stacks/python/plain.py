@@ -1,6 +1,9 @@
-"""Python's own http.server. With an argument it holds so many MiB, none of them zero, and answers from them."""
+"""Python's own http.server. With an argument it holds so many MiB, none of them zero, and answers from them: from one,
+or (GET /all) from every one, or (GET /forked) from every one as a child sees it.
+"""
 
 import json
+import os
 import random
 import signal
 import sys
@@ -16,17 +19,32 @@ BLOCK = random.Random(1).randbytes((1 << 20) - 8)
 HEAP = [i.to_bytes(8, "big") + BLOCK for i in range(MIB)]
 
 
-def answer():
+def look_at(numbers):
+    for number in numbers:
+        block = HEAP[number]
+        if block[:8] != number.to_bytes(8, "big") or block[8:] != BLOCK:
+            return f"block {number} is damaged"
+    return "whole"
+
+
+def look_in_child():
+    child = os.fork()
+    if child == 0:
+        os._exit(look_at(range(MIB)) != "whole")
+    return "whole" if os.waitpid(child, 0)[1] == 0 else "damaged in a child"
+
+
+def answer(path):
     if not HEAP:
         return 6 * 7
-    number = random.randrange(MIB)
-    block = HEAP[number]
-    return "whole" if block[:8] == number.to_bytes(8, "big") and block[8:] == BLOCK else f"block {number} is damaged"
+    if path == "/forked":
+        return look_in_child()
+    return look_at(range(MIB) if path == "/all" else [random.randrange(MIB)])
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = json.dumps(STATE.answer(answer())).encode()
+        body = json.dumps(STATE.answer(answer(self.path))).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -486,8 +486,9 @@ constexpr std::array kSettings{
 
 std::string_view SettingGroupTitle(SettingGroup group) {
   constexpr std::array<std::string_view, kSettingGroupCount> kTitles{
-      "Ports", "Start", "Health", "Snapshots", "Drain and stop", "Gateway", "Hooks and server",
-      "Confinement", "General"};
+      "Ports",          "Start",   "Health",           "Snapshots",
+      "Drain and stop", "Gateway", "Hooks and server", "Confinement",
+      "General"};
   return kTitles[static_cast<size_t>(group)];
 }
 

@@ -1,16 +1,23 @@
 #include "snapshot/key_inquiry.h"
 
+#include <chrono>
+
 namespace modal::snapshot {
 
-KeyInquiry::KeyInquiry(const Job& job) : job_(job) {
-  const auto identify = [&job] {
-    return IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
-  };
+Result<ImageIdentity> IdentifyImageOf(const Job& job) {
+  return IdentifyImage(job.explicit_key, kStampFile, job.fingerprint);
+}
+
+KeyInquiry::KeyInquiry(const Job& job, const Identify& identify) : job_(job) {
   if (job.explicit_key.empty()) {
-    later_ = std::async(std::launch::async, identify);
+    later_ = std::async(std::launch::async, [&job, identify] { return identify(job); });
   } else {
-    image_ = identify();
+    image_ = identify(job);
   }
+}
+
+bool KeyInquiry::is_known() const {
+  return !later_.valid() || later_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
 }
 
 const Result<ImageIdentity>& KeyInquiry::Await() {

@@ -2,6 +2,7 @@
 // other work.
 #pragma once
 
+#include <functional>
 #include <future>
 #include <optional>
 #include <string>
@@ -12,12 +13,17 @@
 
 namespace modal::snapshot {
 
+// How the image is identified: as the job says (tests have another way).
+using Identify = std::function<Result<ImageIdentity>(const Job&)>;
+Result<ImageIdentity> IdentifyImageOf(const Job& job);
+
 class KeyInquiry {
  public:
   // The job must outlive it.
-  explicit KeyInquiry(const Job& job);
+  KeyInquiry(const Job& job, const Identify& identify);
 
   bool takes_time() const { return later_.valid(); }
+  bool is_known() const;  // Await() takes no time (any more)
   bool is_told() const { return is_told_; }
 
   const Result<ImageIdentity>& Await();

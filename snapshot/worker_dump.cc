@@ -13,6 +13,7 @@
 #include "agent/base/strings.h"
 #include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
+#include "snapshot/held_files.h"
 #include "snapshot/kernel_cache.h"
 #include "snapshot/page_sums.h"
 #include "snapshot/restorable.h"
@@ -113,8 +114,10 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   spec.root = manifest.root;
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
+  std::optional<HeldFiles> held;
   spec.when_frozen = [&]() -> Result<void> {
     const process::FileUser user(manifest.uid, manifest.gid);
+    held = HeldFiles::Look(manifest.root);
     unlinked.Open(manifest.root);
     return {};
   };
@@ -127,6 +130,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
     manifest.created_unix_ms = UnixMs();
     Result<ChangedFiles> now = ScanChangedFiles(scan);
     if (!now) return std::move(now.error());
+    manifest.touches_files = !held || held->HasOneOf(root_, *now);
     if (now->files.empty()) return {};
     const std::string path = staging->path() + "/" + kCarriedFiles;
     const UniqueFd file(

@@ -49,8 +49,10 @@ struct WorkerReport {
                // there is a snapshot of this key all the same, so that none can be made
     kProven,   // --snapshot create: there is one that has proved itself, as `reason` tells: the end
                // of the job
-    kAgain,    // kRestore: what was begun was another key's snapshot, and there is one of ours: the
-               // end of the job, to be done again with another CRIU and without guessing
+    kAgain,    // kRestore: what was begun was another key's snapshot, and there is one of ours, or
+               // it was ours and has failed before that was known: the end of the job, to be done
+               // again with another CRIU and without guessing. `value` 1: there were processes of
+               // it, whose pids and ports have to be free before that
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes

@@ -26,6 +26,14 @@
 namespace modal::snapshot {
 namespace {
 
+// More is not read before it is needed.
+constexpr uint64_t kMostRead = uint64_t{4} << 20;
+
+UniqueFd OpenCarried(const Store::Found& found) {
+  const std::string path = found.path + "/" + kCarriedFiles;
+  return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+}
+
 // Where a restore that has failed is followed by a dump.
 Result<void> PrepareAnother(const Job& job) {
   return job.creates && job.raise_pids ? RaisePids() : Result<void>();
@@ -34,7 +42,7 @@ Result<void> PrepareAnother(const Job& job) {
 }  // namespace
 
 Result<void> Worker::Restore(const Job& job) {
-  KeyInquiry inquiry(job);
+  KeyInquiry inquiry(job, identify_);
   const bool guesses = inquiry.takes_time() && job.guesses && !job.creates;
   Enter(guesses ? BootStep::kRestoreFind : BootStep::kRestoreIdentity);
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
@@ -144,8 +152,19 @@ Result<bool> Worker::PrepareLazyPages(const Job& job, Store& store, const Manife
   return true;
 }
 
+// Files that travel along have to be in place before CRIU opens them; folders are opened, too.
+bool Worker::MayBeMadeEarly(const Store::Found& found) const {
+  if (found.manifest.touches_files) return false;
+  if (found.manifest.carried_files == 0) return true;
+  if (found.manifest.carried_bytes > kMostRead) return false;
+  const UniqueFd file = OpenCarried(found);
+  const Result<bool> there = file ? HasFoldersOf(root_, file.get()) : Result<bool>(false);
+  return there && *there;
+}
+
 // `found` may turn out to be another key's. Until it is known to be ours nothing outside of the
-// work folder is touched, and CRIU makes no process.
+// work folder is touched. Processes are made before that if it takes no more than their memory and
+// descriptors: nothing of them runs, and they end if it is not ours.
 Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found,
                                   KeyInquiry& inquiry) {
   enum class Asked { kNotYet, kOurs, kAnother, kNobody, kAlone };
@@ -158,10 +177,15 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
 
   RestoreSpec spec;
   Asked asked = Asked::kNotYet;
-  const auto ask = [&]() -> Result<void> {
+  bool may_be_early = false;
+  bool is_early = false;  // there are processes, or were, without it being known to be ours
+  const auto find_out = [&] {
     if (!inquiry.is_told()) Enter(BootStep::kRestoreIdentity);
     const Key* key = TellKey(inquiry);
     asked = !key ? Asked::kNobody : key->text == manifest.key ? Asked::kOurs : Asked::kAnother;
+  };
+  const auto ask = [&]() -> Result<void> {
+    find_out();
     if (asked != Asked::kOurs) return Error("it is not the snapshot of this container");
     WorkerReport report = NewReport(WorkerReport::Kind::kFound);
     report.value = static_cast<int64_t>(manifest.TotalBytes());
@@ -184,7 +208,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     carried = CarryBack(found);
   };
   spec.on_moment = [&](CriuMoment moment) {
-    if (moment == CriuMoment::kInPlace) Enter(BootStep::kRestoreResume);
+    if (moment == CriuMoment::kInPlace && !is_early) Enter(BootStep::kRestoreResume);
     if (moment != CriuMoment::kUp) return;
     // It reads images now, which takes about as long.
     if (asked == Asked::kOurs) carry();
@@ -192,11 +216,25 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
   };
   // What CRIU reads of its memory is compared meanwhile; nothing of the tree runs before that is
   // done. What comes lazily is compared by whoever brings it.
-  spec.before_running = [&]() -> Result<void> {
+  const auto check_memory = [&]() -> Result<void> {
     if (!spec.lazy) return check->AwaitMemory();
     return CheckEagerPages(spec.images_dir, static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)));
   };
+  spec.before_running = [&]() -> Result<void> {
+    if (!is_early) return check_memory();
+    if (Result<void> ours = ask(); !ours) return ours;
+    is_early = false;
+    if (Result<void> whole = check_memory(); !whole) return whole;
+    carry();
+    Enter(BootStep::kRestoreResume);
+    return *carried;
+  };
   spec.before_processes = [&]() -> Result<void> {
+    if (asked == Asked::kNotYet && may_be_early && !inquiry.is_known()) {
+      is_early = true;
+      Enter(BootStep::kRestoreMemory);
+      return {};
+    }
     if (asked == Asked::kNotYet) {
       if (Result<void> ours = ask(); !ours) return ours;
     }
@@ -219,16 +257,22 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     Enter(BootStep::kRestoreCriu);
     ready = check->AwaitOthers();
   }
+  may_be_early = !inquiry.is_told() && MayBeMadeEarly(found);
   Result<Restored> restored =
       ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
   if (asked == Asked::kNotYet) {
     if (restored) restored = Error("criu has restored it without asking");
     StepFailed();
-    (void)ask();
+    if (is_early) {
+      find_out();
+    } else {
+      (void)ask();
+    }
   }
   if (asked == Asked::kNobody) return {};
   if (asked == Asked::kAlone) return std::move(restored.error());
-  if (asked == Asked::kAnother) return GuessedWrong(job, store, inquiry);
+  if (asked == Asked::kAnother) return GuessedWrong(job, store, inquiry, is_early);
+  if (is_early) return Again(true);  // as good as not tried: it may have failed for being early
   if (!restored) {
     StepFailed();
     const std::string why = TakenBack(restored.error().message());
@@ -248,11 +292,18 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
 }
 
 // CRIU serves one call, and that one is over.
-Result<void> Worker::GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry) {
+Result<void> Worker::GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry,
+                                  bool left_processes) {
   Enter(BootStep::kRestoreFind);
   Result<std::optional<Store::Found>> found = FindOurs(job, store, *inquiry.key());
   if (!found) return std::move(found.error());
-  if (*found) Tell(NewReport(WorkerReport::Kind::kAgain));
+  return *found ? Again(left_processes) : Result<void>();
+}
+
+Result<void> Worker::Again(bool left_processes) {
+  WorkerReport report = NewReport(WorkerReport::Kind::kAgain);
+  report.value = left_processes ? 1 : 0;
+  Tell(report);
   return {};
 }
 
@@ -261,9 +312,8 @@ Result<void> Worker::CarryBack(const Store::Found& found) {
   if (!has_files && found.manifest.sockets.empty()) return {};
   UniqueFd file;
   if (has_files) {
-    const std::string path = found.path + "/" + kCarriedFiles;
-    file.Reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (!file) return Error::FromErrno(path, errno);
+    file = OpenCarried(found);
+    if (!file) return Error::FromErrno(found.path + "/" + kCarriedFiles, errno);
   }
   Result<ReplacedFiles> replaced = ReplacedFiles::Note(root_, file.get(), found.manifest.sockets);
   if (!replaced) return std::move(replaced.error());

@@ -47,8 +47,8 @@ std::string ReadAll(const std::filesystem::path& path) {
   return text.str();
 }
 
-// The files of a folder with one snapshot of this key, taken at this uptime of its machine.
-std::vector<AgentOptions::File> FolderWith(const std::string& key, uint64_t uptime_ms = 0) {
+// The files of a folder with one snapshot of this key.
+std::vector<AgentOptions::File> FolderWith(const std::string& key, snapshot::Manifest manifest) {
   using snapshot::Store;
   const TempFolder temp;
   const std::string folder = temp.path() + "/snapshots";
@@ -57,9 +57,7 @@ std::vector<AgentOptions::File> FolderWith(const std::string& key, uint64_t upti
   Result<std::unique_ptr<snapshot::Staging>> staging = (*store)->Stage(key);
   REQUIRE((staging && *staging));
   std::ofstream((*staging)->images_dir() + "/pages-1.img") << "memory";
-  snapshot::Manifest manifest;
   manifest.times.cold_ms = 3'600'000;  // so that every restore is worth it
-  manifest.uptime_ms = uptime_ms;
   REQUIRE((*store)->Publish(*std::move(staging), manifest).ok());
   std::vector<AgentOptions::File> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
@@ -72,7 +70,9 @@ std::vector<AgentOptions::File> FolderWith(const std::string& key, uint64_t upti
 
 AgentOptions WithSnapshot(const Words& more, const std::string& does, uint64_t uptime_ms = 0) {
   AgentOptions options = Snapshots(more, does);
-  for (AgentOptions::File& file : FolderWith(KeyOf(more), uptime_ms)) options.files.push_back(file);
+  snapshot::Manifest manifest;
+  manifest.uptime_ms = uptime_ms;
+  for (AgentOptions::File& file : FolderWith(KeyOf(more), manifest)) options.files.push_back(file);
   return options;
 }
 
@@ -350,6 +350,38 @@ TEST_CASE("a restored tree that dies or never listens gives way to a cold start"
     agent.Signal(SIGTERM);
     CHECK(agent.WaitForExit() == 0);
   }
+}
+
+TEST_CASE("what is made for another key, before ours is known, ends without having run") {
+  AgentOptions options = Snapshots({"--", kListener, "--name", "/mnt/program"}, "refuse ok");
+  const auto flag = std::find(options.arguments.begin(), options.arguments.end(), "--snapshot-key");
+  options.arguments.erase(flag, flag + 2);
+  AgentOptions before = options;
+  before.files.push_back({"program", "one", 0644});
+  snapshot::Manifest manifest;
+  std::string key;
+  {
+    AgentProcess agent(std::move(before));
+    auto told = agent.WaitFor("snapshot.key");
+    key = told["key"];
+    manifest.image_identity = told["image"];
+    agent.Signal(SIGKILL);
+    agent.WaitForExit();
+  }
+  SUBCASE("it touches no file") { manifest.touches_files = false; }
+  SUBCASE("it may touch files, and is not even made") {}
+  options.files.push_back({"program", "another", 0644});
+  for (AgentOptions::File& file : FolderWith(key, manifest)) options.files.push_back(file);
+  AgentProcess agent(std::move(options));
+  agent.WaitFor("lifecycle.ready");
+  CHECK(agent.CountReports("criu made") == (manifest.touches_files ? 0 : 1));
+  CHECK(Contains(agent.Find("snapshot.cold")["message"], "no snapshot of this key"));
+  CHECK(agent.Find("snapshot.key")["key"] != key);
+  CHECK(agent.Get(8000, "/").status == 200);
+  CHECK(agent.CountReports("restored") == 0);
+  CHECK(agent.Processes(kListener).size() == 1);
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 0);
 }
 
 TEST_CASE("SIGTERM while CRIU hangs ends the container at once") {

@@ -525,28 +525,27 @@ TEST_CASE_FIXTURE(Kept, "a port that what was killed still holds for a moment is
 TEST_CASE_FIXTURE(Kept, "a restore is called for again once nothing of a wrong guess is left") {
   KillsWork();
   Start();
-  tree.Add(kRoot);
   tree.Add(kServer);
   Listen();
   snapshots.wants_another_restore = true;
   snapshots.Answer(Error("what was begun on a guess is begun anew"));
-  Turns();
-  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
-  CHECK_FALSE(tree.IsAlive(kRoot));
-  CHECK(snapshots.calls == Calls{"restore"});
   snapshots.wants_another_restore = false;
-  SUBCASE("its port is free") {
-    Unlisten();
-    clock.Advance(2ms);
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK(snapshots.calls == Calls{"restore"});
+  SUBCASE("it is gone, and its port is free") {
+    Turns();
+    CHECK_FALSE(tree.IsAlive(kServer));
     CHECK(snapshots.calls == Calls{"restore", "restore"});
     CHECK(phase() == Phase::kRestoring);
+    tree.Add(kRoot);
+    tree.Add(kServer);
     snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
     CHECK(origin() == "restore");
   }
   SUBCASE("SIGTERM comes first") {
     Signal(SIGTERM);
-    Unlisten();
     clock.Advance(2s);
+    Turns();
     CHECK(snapshots.calls == Calls{"restore", "cancel"});
     CHECK(exit_code == 128 + SIGTERM);
   }

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "agent/base/check.h"
+#include "agent/base/sanitized.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
 #include "agent/process/process_table.h"
@@ -28,11 +29,7 @@ namespace {
 using testing::FileTree;
 
 // ThreadSanitizer maps a file without a name in each process.
-#ifdef __SANITIZE_THREAD__
-constexpr bool kHoldsMore = true;
-#else
-constexpr bool kHoldsMore = false;
-#endif
+constexpr bool kHoldsMore = kThreadSanitizer;
 
 // Of a process that holds nothing of ours but what `work` leaves it: "unknown", "touches" the file
 // "carried", or "free".

@@ -21,13 +21,14 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-// `does`: what CRIU does at a dump, and at a restore. Mode `restore` takes no dump, whose look
-// through the whole root would be a look through this machine's.
+// `does`: what CRIU does at a dump, and at a restore. A dump looks through the whole root for files
+// that have changed, and others write to this machine's: hence one of its own.
 AgentOptions Snapshots(const Words& more, const std::string& does = "",
                        const std::string& mode = "restore") {
   AgentOptions options = With({"--snapshot-dir", "/mnt/snapshots", "--snapshot", mode,
                                "--snapshot-key", "test", "--criu", kCriu, "--log-level", "debug"});
   options.arguments.insert(options.arguments.end(), more.begin(), more.end());
+  options.own_root = true;
   if (!does.empty()) options.files.push_back({"criu-does", does, 0644});
   return options;
 }

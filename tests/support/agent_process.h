@@ -82,6 +82,7 @@ struct AgentOptions {
   std::vector<std::string> writable;           // … except these, which are empty and in memory
   std::vector<std::string> missing;            // top-level folders that do not exist
   bool empty_root = false;                     // nothing exists but /mnt
+  bool own_root = false;                       // in memory; the real folders are mounts in it
   std::map<std::string, std::string> replace;  // path: the text that stands there instead
   std::vector<uint16_t> taken_ports;  // somebody outside listens there: 0.0.0.0, never accepting
 };

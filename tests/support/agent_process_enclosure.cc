@@ -32,7 +32,7 @@ class Preparation {
     Try(::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make / private");
     Bind(Settings().agent, folder_ + "/modal-agent");
     Bind(Settings().programs, folder_ + "/bin");
-    if (options_.empty_root || !options_.missing.empty()) {
+    if (options_.empty_root || options_.own_root || !options_.missing.empty()) {
       BuildRoot();
     } else {
       Bind(folder_, "/mnt");

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,6 +61,38 @@ TEST_CASE("a CRIU that gives no answer is told with what it has said, and nothin
   const std::string criu = Script(folder, "echo 'CAP_THIS is missing' >&2\nexit 1\n");
   CHECK(TrialFailsWith(criu, ": CAP_THIS is missing", said) == 0);
   INFO(snapshot::ReadAll(said));
+  CHECK(TrialFolders() == before);
+}
+
+// As the one before, with a CRIU that hangs. 0: whoever it had started is gone, or was killed.
+int TrialEndsAll(const std::string& criu, const std::string& said) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    event::BlockSignals();
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    const Result<CriuTrial> trial = TryCriu(criu, "/bin/sh", Milliseconds(500));
+    (void)snapshot::Put(said, trial ? "it worked" : trial.error().message());
+    bool all_killed = true;
+    for (int status = 0; ::waitpid(-1, &status, 0) > 0;) {
+      all_killed = all_killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    }
+    ::_exit(all_killed ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST_CASE("a CRIU that hangs is ended at the limit with all that it has started") {
+  const test::TempFolder folder;
+  const std::set<std::string> before = TrialFolders();
+  const std::string said = folder.path() + "/said";
+  const auto ends_all = [&](const std::string& script) {
+    return TrialEndsAll(Script(folder, script), said);
+  };
+  SUBCASE("it waits for it") { CHECK(ends_all("sleep 60 &\nwait\n") == 0); }
+  SUBCASE("it has ended before it") { CHECK(ends_all("sleep 60 &\nexit 1\n") == 0); }
+  CHECK(snapshot::ReadAll(said) == "not done within 500 ms");
   CHECK(TrialFolders() == before);
 }
 

@@ -980,6 +980,17 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored,
   CHECK(Holds(stop_reason(), "a cold start takes 320 ms"));
 }
 
+TEST_CASE_FIXTURE(Creating, "SIGTERM during the dump lets it end, and then there is none: 122") {
+  DumpIt();
+  Signal(SIGTERM);
+  EndTree();
+  CHECK(phase() == Phase::kCheckpointing);
+  snapshots.Resumed({});
+  Turns();
+  CHECK(exit_code == 122);
+  CHECK(snapshots.Has("cancel"));
+}
+
 TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
   TryIt();
   clock.Advance(300ms);

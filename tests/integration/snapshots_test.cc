@@ -81,6 +81,11 @@ bool Has(const Words& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
+// Who is killed may be a moment later than what follows from it.
+void WaitUntilGone(AgentProcess& agent, const std::string& command) {
+  agent.WaitUntil(command + " is gone", [&] { return agent.Processes(command).empty(); });
+}
+
 // "restore", "restore.memory failed": the steps of `status`, each of which has begun no earlier
 // than the one before it, and has ended, but for the last.
 Words StepsOf(AgentProcess& agent) {
@@ -387,8 +392,8 @@ TEST_CASE("a worker or CRIU that is killed during the restore is a cold start") 
     agent.SignalInside(seen[0], SIGKILL);
     agent.WaitFor("lifecycle.ready");
     CHECK(agent.Count("snapshot.cold") == 1);
-    CHECK(agent.Processes("modal-agent-snapshot").empty());
-    CHECK(agent.Processes("criu").empty());
+    WaitUntilGone(agent, "modal-agent-snapshot");
+    WaitUntilGone(agent, "criu");
   }
 }
 
@@ -460,7 +465,7 @@ TEST_CASE("a dump that breaks off in the tree starts it anew, and no other is ta
     CHECK(agent.CountReports("listener listening") == 2);
     CHECK(agent.Count("hook.exit") == 1);
     CHECK(agent.Processes(kListener).size() == 1);
-    CHECK(agent.Processes("criu").empty());
+    WaitUntilGone(agent, "criu");
     CHECK(agent.Get(8000, "/").status == 200);
     agent.Signal(SIGTERM);
     CHECK(agent.WaitForExit() == 0);
@@ -477,8 +482,8 @@ TEST_CASE("a worker or CRIU that is killed while the tree stands still starts it
     agent.SignalInside(seen[0], SIGKILL);
     agent.WaitFor("lifecycle.ready");
     CHECK(agent.CountReports("listener listening") == 2);
-    CHECK(agent.Processes("modal-agent-snapshot").empty());
-    CHECK(agent.Processes("criu").empty());
+    WaitUntilGone(agent, "modal-agent-snapshot");
+    WaitUntilGone(agent, "criu");
     CHECK(agent.Get(8000, "/").status == 200);
   }
 }

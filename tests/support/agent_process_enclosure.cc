@@ -40,6 +40,7 @@ class Preparation {
     MountFresh("/proc", "proc", "");
     MountFresh("/run", "tmpfs", "mode=0755");
     MountFresh("/tmp", "tmpfs", "mode=1777");
+    if (!IsMissing("/dev")) MountFresh("/dev/shm", "tmpfs", "mode=1777");
     ReplaceFiles();
     if (options_.read_only) MakeReadOnly();
     BringLoopbackUp();

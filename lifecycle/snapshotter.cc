@@ -134,9 +134,7 @@ void Snapshotter::OnHelperExit(Helpers::iterator helper, ExitStatus status) {
   tree_.ForgetHelper(pid);
   log_.Debug("snapshot.helper",
              {{"name", helper->name}, {"pid", pid}, {"status", status.ToString()}});
-  // What CRIU had started to find out what this kernel can do would wait for it for ever, and hold
-  // the worker's socket open.
-  if (helper->name == kCriu && !status.ok()) (void)helper->process->SignalGroup(SIGKILL);
+  if (helper->name == kCriu && !status.ok()) snapshot::EndCriu(*helper->process);
   helpers_.erase(helper);
 }
 

@@ -1,5 +1,6 @@
 #include "snapshot/criu_launch.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <utility>
@@ -35,6 +36,11 @@ process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_d
   spec.workdir = "/";
   spec.fds.push_back({socket, kCriuSocketFd});
   return spec;
+}
+
+void EndCriu(process::Process& criu) {
+  (void)criu.SignalGroup(SIGKILL);
+  (void)criu.Signal(SIGKILL);
 }
 
 }  // namespace modal::snapshot

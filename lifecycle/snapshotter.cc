@@ -95,6 +95,12 @@ Result<void> Snapshotter::StartCriu(int socket) {
   } else if (::geteuid() == 0) {
     snapshot::SkipLauncher(spec);
   }
+  // In our log its words would be nobody's.
+  const Result<snapshot::CriuOutput> output = snapshot::OpenCriuOutput(work_folder_->path());
+  if (!output) return Error(output.error()).While("snapshot");
+  spec.fds.push_back({output->input.get(), STDIN_FILENO});
+  spec.fds.push_back({output->said.get(), STDOUT_FILENO});
+  spec.fds.push_back({output->said.get(), STDERR_FILENO});
   int next = snapshot::kCriuFirstDescriptorFd;
   spec.fds.push_back({standard_[0], next++});
   for (int i = 0; i < snapshot::kCriuErrorFds; ++i) spec.fds.push_back({standard_[1], next++});

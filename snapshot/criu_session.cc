@@ -120,9 +120,9 @@ constexpr std::array<Meaning, 3> kMeanings = {{
     {"fsnotify:", "a file or folder is watched with inotify, and cannot be found again later"},
 }};
 
-// Its call has ended without an answer.
+// Its call has ended without an answer; unless nobody has waited for that any longer.
 Error Broken(const Error& error, const std::string& work_dir) {
-  const std::string said = error.code() == 0 ? SaidBefore(work_dir) : "";
+  const std::string said = error.code() != EAGAIN ? SaidBefore(work_dir) : "";
   return said.empty() ? error : Error(Concat(error.message(), ": ", said));
 }
 

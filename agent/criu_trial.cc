@@ -90,14 +90,6 @@ class Child {
   std::optional<ExitStatus> ended_;
 };
 
-std::string FirstLineOf(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::array<char, 1024> text;
-  const ssize_t got = file ? ::read(file.get(), text.data(), text.size()) : -1;
-  const std::string_view all(text.data(), got > 0 ? static_cast<size_t>(got) : 0);
-  return std::string(Trim(all.substr(0, all.find('\n'))));
-}
-
 class Trial {
  public:
   Trial(const std::string& criu, const std::string& executable, Milliseconds limit)
@@ -159,10 +151,10 @@ class Trial {
     const SteadyClock::time_point start = SteadyClock::now();
     const Result<std::string> work = folder_->Sub(work_name);
     if (!work) return work.error();
-    const std::string said = *work + "/said";
-    const UniqueFd said_fd(::open(said.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    const Result<snapshot::CriuOutput> output = snapshot::OpenCriuOutput(*work);
+    if (!output) return output.error();
     int pair[2];
-    if (!said_fd || ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
       return Error::FromErrno("prepare a call", errno);
     }
     UniqueFd ours(pair[0]);
@@ -172,8 +164,14 @@ class Trial {
     ::setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 
     process::LaunchSpec spec = snapshot::SwrkSpec(criu_, "", theirs.get());
+<<<<<<< HEAD
     spec.fds.insert(spec.fds.end(), {{null_.get(), 0}, {said_fd.get(), 1}, {said_fd.get(), 2}});
     Child criu(reaper_, limit_);
+=======
+    const int said = output->said.get();
+    spec.fds.insert(spec.fds.end(), {{output->input.get(), 0}, {said, 1}, {said, 2}});
+    Child criu(reaper_);
+>>>>>>> refs/heads/sn5-user
     if (Result<void> started = criu.Start(launcher_, spec); !started) {
       return std::move(started.error());
     }
@@ -184,10 +182,7 @@ class Trial {
     if (done.error().code() == EAGAIN) {
       return Error(Concat("not done within ", limit_.count(), " ms"));
     }
-    // What ends it before it has a log, it says here.
-    const std::string line = FirstLineOf(said);
-    return line.empty() ? std::move(done.error())
-                        : Error(Concat(done.error().message(), ": ", line));
+    return std::move(done.error());
   }
 
   // CRIU ends it; only then its ids are free.

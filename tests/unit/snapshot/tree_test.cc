@@ -133,6 +133,17 @@ TEST_CASE("the paths at which a tree has unix sockets are told, and nobody else'
   CHECK(facts->sockets == std::vector<std::string>{temp.path() + "/app one.sock"});
 }
 
+TEST_CASE("the files that a tree has open are told by their paths") {
+  const test::TempFolder temp;
+  const std::string path = temp.path() + "/" + std::string(200, 'a') + "/app.db";
+  std::filesystem::create_directory(temp.path() + "/" + std::string(200, 'a'));
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  REQUIRE(file);
+  const Result<TreeFacts> facts = LookAtTree(::getpid(), ::getppid(), ::getuid(), ::getgid());
+  REQUIRE(facts);
+  CHECK(std::count(facts->files.begin(), facts->files.end(), path) == 1);
+}
+
 TEST_CASE("a tree that is gone is an error") {
   CHECK_FALSE(LookAtTree(0x7ffffff0, ::getpid(), ::geteuid(), ::getegid()).ok());
 }

@@ -164,14 +164,9 @@ class Trial {
     ::setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 
     process::LaunchSpec spec = snapshot::SwrkSpec(criu_, "", theirs.get());
-<<<<<<< HEAD
-    spec.fds.insert(spec.fds.end(), {{null_.get(), 0}, {said_fd.get(), 1}, {said_fd.get(), 2}});
-    Child criu(reaper_, limit_);
-=======
     const int said = output->said.get();
     spec.fds.insert(spec.fds.end(), {{output->input.get(), 0}, {said, 1}, {said, 2}});
-    Child criu(reaper_);
->>>>>>> refs/heads/sn5-user
+    Child criu(reaper_, limit_);
     if (Result<void> started = criu.Start(launcher_, spec); !started) {
       return std::move(started.error());
     }

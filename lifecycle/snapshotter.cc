@@ -270,7 +270,9 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       return Finish(Error(std::string(BoardText(report.reason))));
     case WorkerReport::Kind::kAgain:
       EndHelpers();
-      return StartRestore(false);
+      if (report.value != 1) return StartRestore(false);
+      is_again_ = true;
+      return Answer(Error("what was begun on a guess is begun anew"));
     case WorkerReport::Kind::kProven:
       has_snapshot_ = true;
       has_proven_ = true;
@@ -367,7 +369,7 @@ void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::strin
 
 void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
-  StartRestore(true);
+  StartRestore(!std::exchange(is_again_, false));
 }
 
 void Snapshotter::StartRestore(bool guesses) {

@@ -95,6 +95,7 @@ class Supervisor {
   void TakeSteps();
   void Enter(Phase phase, Phase from);
   void EnterRestoring();
+  void StartRestore();
   void EnterStartupHooks();
   void EnterLaunching();
   void EnterWaitingForPort();
@@ -128,8 +129,9 @@ class Supervisor {
   void OnMemory(const Result<PageHelper::AllIn>& all_in);
   void RestoreCameToNothing(const std::string& why);
   void StartCold(Trigger then);
-  void TakeBackFiles(Trigger then);
-  void AwaitFreePort(Trigger then, Clock::TimePoint limit);
+  void ClearAway(std::function<void()> then);
+  void TakeBackFiles(std::function<void()> then);
+  void AwaitFreePort(const std::function<void()>& then, Clock::TimePoint limit);
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);

@@ -58,8 +58,7 @@ void Supervisor::EnterRestoring() {
   restore_began_ = parts_.clock.Now();
   parts_.snapshots->WatchMemory(
       [this](const Result<PageHelper::AllIn>& all_in) { OnMemory(all_in); });
-  parts_.snapshots->Restore(
-      [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+  StartRestore();
   // CRIU has been started, and has still to be told to go on.
   sessions_before_ = parts_.tree.Sessions();
   if (!TakeBaseline()) {
@@ -72,9 +71,17 @@ void Supervisor::EnterRestoring() {
   StartGatewayAfter(kGatewayDelayBesideRestore);
 }
 
+void Supervisor::StartRestore() {
+  parts_.snapshots->Restore(
+      [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+}
+
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
   TakeSteps();
+  if (!restored && parts_.snapshots->WantsAnotherRestore()) {
+    return ClearAway([this] { StartRestore(); });
+  }
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
   if (!restored && parts_.snapshots->HasProven()) {
     is_created_ = true;
@@ -155,9 +162,13 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   StartCold(Trigger::kRestoreFailed);
 }
 
-// Whatever a restore or a dump has left is cleared away first, files too; nobody is to take its end
-// for the server's.
+// Whatever a restore or a dump has left is cleared away first.
 void Supervisor::StartCold(Trigger then) {
+  ClearAway([this, then] { Fire(then); });
+}
+
+// Files too; nobody is to take its end for the server's.
+void Supervisor::ClearAway(std::function<void()> then) {
   workload_.reset();
   workload_exit_.reset();
   workload_status_.reset();
@@ -171,7 +182,7 @@ void Supervisor::StartCold(Trigger then) {
                                                });
 }
 
-void Supervisor::TakeBackFiles(Trigger then) {
+void Supervisor::TakeBackFiles(std::function<void()> then) {
   const Clock::TimePoint limit = parts_.clock.Now() + kPortPatience;
   const std::string why = std::exchange(useless_, "");
   if (why.empty()) return AwaitFreePort(then, limit);
@@ -184,10 +195,10 @@ void Supervisor::TakeBackFiles(Trigger then) {
 
 // Sockets outlive by a moment whoever held them: on their way from CRIU to the processes that it
 // was about to restore, or with threads that are a little later. It was free before.
-void Supervisor::AwaitFreePort(Trigger then, Clock::TimePoint limit) {
+void Supervisor::AwaitFreePort(const std::function<void()>& then, Clock::TimePoint limit) {
   const Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
   const bool is_taken = !attached_ && listeners && FindTaken(*listeners);
-  if (!is_taken || parts_.clock.Now() >= limit) return Fire(then);
+  if (!is_taken || parts_.clock.Now() >= limit) return then();
   port_look_ = parts_.clock.After(kPortPause, [this, then, limit] { AwaitFreePort(then, limit); });
 }
 

@@ -376,6 +376,7 @@ void Snapshotter::StartRestore(bool guesses) {
   pages_.reset();
   snapshot::Job job = options_.job;
   job.guesses = guesses;
+  if (!guesses) job.image_identity = image_identity_;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;
   job.creates = options_.creates;

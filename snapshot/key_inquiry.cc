@@ -9,7 +9,9 @@ Result<ImageIdentity> IdentifyImageOf(const Job& job) {
 }
 
 KeyInquiry::KeyInquiry(const Job& job, const Identify& identify) : job_(job) {
-  if (job.explicit_key.empty()) {
+  if (!job.image_identity.empty()) {
+    image_ = ImageIdentity{job.image_identity};
+  } else if (job.explicit_key.empty()) {
     later_ = std::async(std::launch::async, [&job, identify] { return identify(job); });
   } else {
     image_ = identify(job);

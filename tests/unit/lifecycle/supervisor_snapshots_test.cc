@@ -522,6 +522,36 @@ TEST_CASE_FIXTURE(Kept, "a port that what was killed still holds for a moment is
   }
 }
 
+TEST_CASE_FIXTURE(Kept, "a restore is called for again once nothing of a wrong guess is left") {
+  KillsWork();
+  Start();
+  tree.Add(kRoot);
+  tree.Add(kServer);
+  Listen();
+  snapshots.wants_another_restore = true;
+  snapshots.Answer(Error("what was begun on a guess is begun anew"));
+  Turns();
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK_FALSE(tree.IsAlive(kRoot));
+  CHECK(snapshots.calls == Calls{"restore"});
+  snapshots.wants_another_restore = false;
+  SUBCASE("its port is free") {
+    Unlisten();
+    clock.Advance(2ms);
+    CHECK(snapshots.calls == Calls{"restore", "restore"});
+    CHECK(phase() == Phase::kRestoring);
+    snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
+    CHECK(origin() == "restore");
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Unlisten();
+    clock.Advance(2s);
+    CHECK(snapshots.calls == Calls{"restore", "cancel"});
+    CHECK(exit_code == 128 + SIGTERM);
+  }
+}
+
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
   KillsWork();
   StartRestored();

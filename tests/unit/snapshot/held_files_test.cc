@@ -27,6 +27,13 @@ namespace {
 
 using testing::FileTree;
 
+// ThreadSanitizer maps a file without a name in each process.
+#ifdef __SANITIZE_THREAD__
+constexpr bool kHoldsMore = true;
+#else
+constexpr bool kHoldsMore = false;
+#endif
+
 // Of a process that holds nothing of ours but what `work` leaves it: "unknown", "touches" the file
 // "carried", or "free".
 std::string LookAt(const FileTree& place, const std::function<void()>& work) {
@@ -68,7 +75,8 @@ int Open(const FileTree& place, const std::string& name) {
   return fd;
 }
 
-TEST_CASE("descriptors that touch no file of the container are known to be free of that") {
+TEST_CASE("descriptors that touch no file of the container are known to be free of that" *
+          doctest::skip(kHoldsMore)) {
   const FileTree place;
   place.File("other", "x");
   CHECK(LookAt(place, [&] {
@@ -88,7 +96,7 @@ TEST_CASE("descriptors that touch no file of the container are known to be free 
         }) == "free");
 }
 
-TEST_CASE("what is open or mapped of files that travel is told") {
+TEST_CASE("what is open or mapped of files that travel is told" * doctest::skip(kHoldsMore)) {
   const FileTree place;
   place.File("carried", "x");
   SUBCASE("open") {

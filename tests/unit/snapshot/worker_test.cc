@@ -611,6 +611,15 @@ TEST_CASE_FIXTURE(Early,
   CHECK(FailuresOf(other) == 0);
 }
 
+TEST_CASE_FIXTURE(Early, "what was found of the image by an earlier job is not looked for again") {
+  const std::string key = Take();
+  job.image_identity = manifest.image_identity;
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Restore();  // would wait for ever
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kRestored});
+  CHECK(BoardText(channel.reports[0].text) == key);
+}
+
 TEST_CASE_FIXTURE(Early, "one of ours that fails before its key is known is begun anew") {
   const std::string key = Take();
   criu.on_restore = [this] { LetGo(); };

@@ -52,6 +52,7 @@ CriuRights LookAtCriuRights(const std::string& criu, bool changes_user) {
   struct statvfs system {};
   rights.file_counts = ::statvfs(criu.c_str(), &system) != 0 || (system.f_flag & ST_NOSUID) == 0;
   rights.no_new_privileges = ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
+  rights.has_filter = ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) > 0;
   rights.changes_user = changes_user;
   return rights;
 }
@@ -66,7 +67,8 @@ std::string WhatCriuLacks(const CriuRights& rights) {
   if (outside != 0) {
     // Podman gives a user those that were added, and not those that are there anyway.
     const uint64_t added = rights.uid == 0 ? outside : missing;
-    return Concat(lacks, "start the container with ", AddOptions(added));
+    const char* filter = rights.has_filter ? " --security-opt=seccomp=unconfined" : "";
+    return Concat(lacks, "start the container with ", AddOptions(added), filter);
   }
   if (rights.uid == 0) return lacks + "the agent was started without them";
   // Docker gives capabilities to root alone; what a file permits comes from the bounding set.

@@ -17,6 +17,7 @@ struct CriuRights {
   uint64_t of_file = 0;     // what the program's file permits
   bool file_counts = true;  // its file system is not mounted nosuid
   bool no_new_privileges = false;
+  bool has_filter = false;    // of seccomp, with which nothing can be dumped
   bool changes_user = false;  // the workload, and with it CRIU, is not to run as we do (--user)
 };
 

@@ -7,7 +7,7 @@ std::string_view TriggerName(Trigger trigger) {
     case Trigger::kRestored:
       return "restored";
     case Trigger::kRestoreFailed:
-      return "restore-failed";
+      return "not-restored";
     case Trigger::kHooksDone:
       return "hooks-done";
     case Trigger::kHookFailed:

@@ -95,6 +95,12 @@ Result<void> Snapshotter::StartCriu(int socket) {
   } else if (::geteuid() == 0) {
     snapshot::SkipLauncher(spec);
   }
+  // In our log its words would be nobody's.
+  const Result<snapshot::CriuOutput> output = snapshot::OpenCriuOutput(work_folder_->path());
+  if (!output) return Error(output.error()).While("snapshot");
+  spec.fds.push_back({output->input.get(), STDIN_FILENO});
+  spec.fds.push_back({output->said.get(), STDOUT_FILENO});
+  spec.fds.push_back({output->said.get(), STDERR_FILENO});
   int next = snapshot::kCriuFirstDescriptorFd;
   spec.fds.push_back({standard_[0], next++});
   for (int i = 0; i < snapshot::kCriuErrorFds; ++i) spec.fds.push_back({standard_[1], next++});
@@ -134,9 +140,7 @@ void Snapshotter::OnHelperExit(Helpers::iterator helper, ExitStatus status) {
   tree_.ForgetHelper(pid);
   log_.Debug("snapshot.helper",
              {{"name", helper->name}, {"pid", pid}, {"status", status.ToString()}});
-  // What CRIU had started to find out what this kernel can do would wait for it for ever, and hold
-  // the worker's socket open.
-  if (helper->name == kCriu && !status.ok()) (void)helper->process->SignalGroup(SIGKILL);
+  if (helper->name == kCriu && !status.ok()) snapshot::EndCriu(*helper->process);
   helpers_.erase(helper);
 }
 
@@ -286,21 +290,25 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       log_.Info("snapshot.dumped", {{"key", key_}, {"frozen_ms", report.value}});
       return Resumed({});
     case WorkerReport::Kind::kDone:
-      log_.Info("snapshot.done", {{"key", key_},
-                                  {"standing", BoardText(report.text)},
-                                  {"message", BoardText(report.reason)},
-                                  {"bytes", report.value}});
-      EndHelpers();
-      if (on_judged_) {
-        return Judged(
-            Judgement{std::string(BoardText(report.text)), std::string(BoardText(report.reason))});
-      }
-      return Published({});
+      return Done(BoardText(report.text), BoardText(report.reason), report.value);
     case WorkerReport::Kind::kFailed:
       if (report.value != 1) criu_dumps_ = false;
       return Finish(Error(std::string(BoardText(report.reason))));
   }
   Finish(Error("the worker has said something that nobody understands"));
+}
+
+// A snapshot of so many bytes is there, or one has been judged by its restore.
+void Snapshotter::Done(std::string_view standing, std::string_view message, int64_t bytes) {
+  if (standing.empty()) {
+    log_.Info("snapshot.done", {{"key", key_}, {"bytes", bytes}});
+  } else {
+    log_.Info("snapshot.done", {{"key", key_}, {"standing", standing}, {"message", message}});
+  }
+  Judgement judgement{std::string(standing), std::string(message)};
+  EndHelpers();
+  if (on_judged_) return Judged(std::move(judgement));
+  Published({});
 }
 
 // False: it goes without, eagerly.

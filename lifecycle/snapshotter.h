@@ -168,6 +168,7 @@ class Snapshotter : public Snapshots {
   void OnHelperExit(Helpers::iterator helper, ExitStatus status);
   void OnReadable();
   void OnReport(const snapshot::WorkerReport& report);
+  void Done(std::string_view standing, std::string_view message, int64_t bytes);
   bool StartPages();
   void OnPagesEnd(const Result<PageHelper::AllIn>& end);
   void TakeOver(const BootTimeline& steps);

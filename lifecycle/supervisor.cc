@@ -393,6 +393,7 @@ void Supervisor::OnStartupTimeout() {
   if (!startup_timeout_) return;  // it opened this very moment
   const std::string_view note = BoardText(status_.waiting_note);
   why += note.empty() ? Concat(": nothing listens on port ", ServerPort()) : Concat(": ", note);
+  if (attached_) why += "; there is no COMMAND to start";
   if (seat_() == Seat::kForeground) {
     // Somebody sits there and sees it; a shell never listens on any port.
     return parts_.log.Warn("startup.slow", {{"message", why}});
@@ -603,8 +604,8 @@ void Supervisor::StopGateway() {
 
 void Supervisor::OnWorkloadExit(ExitStatus status) {
   workload_status_ = status;
-  status_.workload_pid = 0;
-  parts_.log.Info("workload.exit", {{"pid", workload_->pid()}, {"status", status.ToString()}});
+  const pid_t pid = std::exchange(status_.workload_pid, 0);
+  parts_.log.Info("workload.exit", {{"pid", pid}, {"status", status.ToString()}});
   // It is still a zombie; what follows from its end can wait until it has been reaped.
   workload_exit_ = parts_.clock.After(Milliseconds(0), [this] { WorkloadExited(); });
 }
@@ -741,8 +742,10 @@ void Supervisor::Terminate(const event::SignalEvent& signal) {
   if (terminations_ == 1) {
     first_termination_ = signal.number;
     StopBecause(sender, "asked to stop", -1);
-    return Fire(Trigger::kTerminate);
+    if (!LetDumpEnd()) Fire(Trigger::kTerminate);
+    return;
   }
+  if (stop_after_dump_) return Fire(Trigger::kTerminate);
   if (terminations_ == 2) return Fire(Trigger::kTerminateAgain);
   if (status_.phase == Phase::kDraining) Fire(Trigger::kTerminateAgain);
   if (shutdown_) shutdown_->KillNow("asked to stop for the third time");
@@ -836,6 +839,7 @@ void Supervisor::EnterStopping(Phase from) {
       from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
   port_look_.reset();
+  stop_after_dump_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
   if (enter_hooks_) {

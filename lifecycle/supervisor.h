@@ -138,6 +138,7 @@ class Supervisor {
   void OnDumped(const Result<void>& dumped);
   void OnDumpBroken(const Error& error);
   void DumpEnded(const std::string& problem);
+  bool LetDumpEnd();
   void OnPublished(const Result<void>& published);
   bool IsCreating() const { return options_.snapshots.creates(); }
   // Who ends now may be ended by CRIU: what has come of the dump is known soon.
@@ -260,6 +261,7 @@ class Supervisor {
   std::unique_ptr<Timer> startup_timeout_;
   std::unique_ptr<Timer> startup_probe_;
   std::unique_ptr<Timer> port_look_;
+  std::unique_ptr<Timer> stop_after_dump_;  // asked to stop; at its limit at the latest
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;
   std::unique_ptr<Timer> refuse_;

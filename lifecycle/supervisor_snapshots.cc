@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/base/status_board.h"
@@ -21,6 +22,8 @@ constexpr Milliseconds kGatewayDelayBesideRestore{50};
 constexpr Milliseconds kNoPatience{0};
 constexpr Milliseconds kPortPatience{2000};
 constexpr Milliseconds kPortPause{2};
+// For CRIU to finish or to give up, when it is asked to stop meanwhile; mostly some 100 suffice.
+constexpr Milliseconds kDumpPatience{1000};
 
 }  // namespace
 
@@ -268,6 +271,7 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
 void Supervisor::OnDumped(const Result<void>& dumped) {
   if (status_.phase != Phase::kCheckpointing) return;
   DumpEnded(dumped ? "" : dumped.error().message());
+  if (stop_after_dump_) return Fire(Trigger::kTerminate);
   if (!dumped && IsCreating()) return EndOfCreate(dumped.error().message());
   // Created: the tree has ended, and comes back once the snapshot can be found.
   if (IsCreating()) return;
@@ -291,12 +295,23 @@ void Supervisor::DumpEnded(const std::string& problem) {
   NoteSnapshot("no snapshot: " + problem);
 }
 
+// Asked to stop. Whoever loses CRIU while it is inside of him may crash before he hears of the
+// stop: first it gets out, in the time that a drain would have had. False: it is not inside.
+bool Supervisor::LetDumpEnd() {
+  const Milliseconds patience = std::min(kDumpPatience, plan_.drain_delay + plan_.drain_grace);
+  if (status_.phase != Phase::kCheckpointing || !criu_dumps_) return false;
+  stop_after_dump_ = parts_.clock.After(patience, [this] { Fire(Trigger::kTerminate); });
+  return true;
+}
+
 // CRIU works from inside of what it dumps: whatever that holds now, it has served nobody yet, and
 // does not.
 void Supervisor::OnDumpBroken(const Error& error) {
   if (status_.phase != Phase::kCheckpointing) return;
   dump_broke_ = true;
-  DumpEnded(error.message() + ", in the middle of the dump: what it has left is started again");
+  const char* then = stop_after_dump_ ? "ended" : "started again";
+  DumpEnded(Concat(error.message(), ", in the middle of the dump: what it has left is ", then));
+  if (stop_after_dump_) return Fire(Trigger::kTerminate);
   if (IsCreating()) return EndOfCreate(error.message());
   const bool hooks_too = options_.command.empty() || parts_.tree.AnythingLeftInside(hook_sessions_);
   SetBoardText(status_.listening, "");

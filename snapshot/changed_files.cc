@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -251,6 +252,10 @@ Result<ChangedFiles> ScanChangedFiles(const ScanSpec& spec) {
   int code = 0;
   const UniqueFd root = OpenFolder(AT_FDCWD, spec.root.c_str(), code);
   if (!root) return Error::FromErrno(spec.root, code);
+  struct statvfs system {};
+  // The container's runtime writes there all the same, before it starts us.
+  if (::fstatvfs(root.get(), &system) == 0 && (system.f_flag & ST_RDONLY) != 0)
+    return ChangedFiles{};
   return Scan(spec, root.get()).Run();
 }
 

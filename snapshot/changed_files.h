@@ -4,9 +4,10 @@
 // Only what lies on the root's own mount counts: volumes (bind mounts of the same file system
 // included), tmpfs and pseudo file systems do not. A file is changed when its status changed
 // (ctime) at or after `since`; overlayfs gives a new ctime to what it copies up. What this
-// process's user may not write does not count: the container's runtime has written it. Not noticed:
-// what was deleted, and what lies in a folder that was renamed as a whole (overlayfs makes mv(1)
-// copy it, unless it is mounted with redirect_dir).
+// process's user may not write does not count: the container's runtime has written it. Nor does
+// anything on a root that is mounted read-only. Not noticed: what was deleted, and what lies in a
+// folder that was renamed as a whole (overlayfs makes mv(1) copy it, unless it is mounted with
+// redirect_dir).
 //
 // What travels: regular files, folders and symbolic links, with owner, mode and time of change. The
 // names of a hard link become files of their own. Holes of a sparse file count as bytes, and are

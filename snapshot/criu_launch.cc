@@ -1,7 +1,11 @@
 #include "snapshot/criu_launch.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -9,6 +13,29 @@
 #include "snapshot/worker_protocol.h"
 
 namespace modal::snapshot {
+namespace {
+
+constexpr const char* kSaid = "/said";
+
+}  // namespace
+
+Result<CriuOutput> OpenCriuOutput(const std::string& work_dir) {
+  CriuOutput output;
+  output.input.Reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (!output.input) return Error::FromErrno("/dev/null", errno);
+  const std::string path = work_dir + kSaid;
+  output.said.Reset(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!output.said) return Error::FromErrno(path, errno);
+  return output;
+}
+
+std::string WhatCriuSaid(const std::string& work_dir) {
+  const UniqueFd file(::open((work_dir + kSaid).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  std::array<char, 1024> text;
+  const ssize_t got = file ? ::read(file.get(), text.data(), text.size()) : -1;
+  return std::string(text.data(), got > 0 ? static_cast<size_t>(got) : 0);
+}
 
 void SkipLauncher(process::LaunchSpec& spec) {
   const std::string folder = spec.executable.substr(0, spec.executable.rfind('/'));
@@ -35,6 +62,11 @@ process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_d
   spec.workdir = "/";
   spec.fds.push_back({socket, kCriuSocketFd});
   return spec;
+}
+
+void EndCriu(process::Process& criu) {
+  (void)criu.SignalGroup(SIGKILL);
+  (void)criu.Signal(SIGKILL);
 }
 
 }  // namespace modal::snapshot

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "agent/base/strings.h"
+#include "snapshot/criu_launch.h"
 #include "snapshot/folder.h"
 #include "snapshot/protobuf.h"
 
@@ -97,11 +98,44 @@ Result<std::string> WriteConfig(const std::string& work_dir) {
   return path;
 }
 
-Error Failure(std::string_view what, const CriuAnswer& answer, const std::string& log) {
-  std::string why = FirstComplaint(ReadSome(log, kLongestLog));
+// What it says before it has a log: a complaint like those in there, or a plain line.
+std::string SaidBefore(const std::string& work_dir) {
+  const std::string said = WhatCriuSaid(work_dir);
+  std::string complaint = FirstComplaint(said);
+  if (!complaint.empty()) return complaint;
+  std::string_view line = Trim(std::string_view(said).substr(0, said.find('\n')));
+  while (!line.empty() && (line.back() == ':' || line.back() == ' ')) line.remove_suffix(1);
+  return std::string(line);
+}
+
+// Complaints that say nothing to who has not written CRIU.
+struct Meaning {
+  std::string_view complaint;
+  std::string_view means;
+};
+constexpr std::array<Meaning, 3> kMeanings = {{
+    {"suspending seccomp failed",
+     "the container has a seccomp filter: start it with --security-opt=seccomp=unconfined"},
+    {"Unseizable non-zombie", "a process of another user cannot be stopped; let all run as one"},
+    {"fsnotify:", "a file or folder is watched with inotify, and cannot be found again later"},
+}};
+
+// Its call has ended without an answer; unless nobody has waited for that any longer.
+Error Broken(const Error& error, const std::string& work_dir) {
+  const std::string said = error.code() != EAGAIN ? SaidBefore(work_dir) : "";
+  return said.empty() ? error : Error(Concat(error.message(), ": ", said));
+}
+
+Error Failure(std::string_view what, const CriuAnswer& answer, const std::string& work_dir,
+              std::string_view log) {
+  std::string why = FirstComplaint(ReadSome(Concat(work_dir, "/", log), kLongestLog));
+  if (why.empty()) why = SaidBefore(work_dir);
   if (why.empty()) why = answer.message;
   if (why.empty() && answer.error != 0) why = ::strerror(answer.error);
   if (why.empty()) why = "it does not say why";
+  for (const Meaning& meaning : kMeanings) {
+    if (why.starts_with(meaning.complaint)) why = Concat(meaning.means, " (", why, ")");
+  }
   return Error(Concat("criu ", what, ": ", why));
 }
 
@@ -115,8 +149,7 @@ std::string FirstComplaint(std::string_view log) {
   std::string_view line = log.substr(mark, log.find('\n', mark) - mark);
   const size_t end = line.find("): ");
   if (end != std::string_view::npos) line.remove_prefix(end + 3);
-  while (!line.empty() && line.back() == ' ') line.remove_suffix(1);
-  return std::string(line.substr(0, 400));
+  return std::string(Trim(line.substr(0, 400)));
 }
 
 Result<void> CriuSession::Send(const std::string& packet) {
@@ -187,8 +220,8 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
   };
   const Result<CriuAnswer> answer = Call(CriuCall::kDump, options, on_step, spec.on_moment);
   tree_is_suspect_ = has_begun && !has_answered_;
-  if (!answer) return answer.error();
-  if (!answer->success) return Failure("dump", *answer, spec.work_dir + "/" + kDumpLog);
+  if (!answer) return Broken(answer.error(), spec.work_dir);
+  if (!answer->success) return Failure("dump", *answer, spec.work_dir, kDumpLog);
   return ReadTimes(spec.work_dir + "/stats-dump", true);
 }
 
@@ -219,9 +252,9 @@ Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
     return {};
   };
   const Result<CriuAnswer> answer = Call(CriuCall::kRestore, options, on_step, spec.on_moment);
-  if (!answer) return answer.error();
+  if (!answer) return Broken(answer.error(), spec.work_dir);
   if (!answer->success || answer->pid <= 1) {
-    return Failure("restore", *answer, spec.work_dir + "/" + kRestoreLog);
+    return Failure("restore", *answer, spec.work_dir, kRestoreLog);
   }
   return Restored{answer->pid, ReadTimes(spec.work_dir + "/stats-restore", false)};
 }

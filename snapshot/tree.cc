@@ -63,7 +63,7 @@ std::map<int, std::string> DescriptorsOf(pid_t pid) {
   while (const dirent* entry = ::readdir(folder.get())) {
     const std::optional<uint64_t> number = ParseUnsigned(entry->d_name);
     if (!number) continue;
-    std::array<char, 256> link;
+    std::array<char, 4096> link;
     const ssize_t size =
         ::readlinkat(::dirfd(folder.get()), entry->d_name, link.data(), link.size());
     if (size > 0) links[static_cast<int>(*number)].assign(link.data(), static_cast<size_t>(size));
@@ -156,6 +156,7 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
   const std::map<int, std::string> held = DescriptorsOf(holder);
   std::map<std::string, int> shared;
   std::set<std::string> sockets;
+  std::set<std::string> files;
   const process::FileUser user(uid, gid);
   for (const process::ProcessInfo& process : tree) {
     facts.processes.push_back(Describe(process));
@@ -167,10 +168,12 @@ Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
                            });
       if (is_held) shared.emplace(link, RoleOf(link, held));
       if (link.starts_with("socket:[")) sockets.insert(link);
+      if (link.starts_with("/")) files.insert(link);
     }
   }
   for (const auto& [link, fd] : shared) facts.descriptors.push_back({fd, link});
   facts.sockets = BoundPaths(sockets);
+  facts.files.assign(files.begin(), files.end());
   return facts;
 }
 

@@ -18,6 +18,7 @@ struct TreeFacts {
   // or 2, or 2 if it is neither (a pipe through which the output of a hook is logged).
   std::vector<DumpedDescriptor> descriptors;
   std::vector<std::string> sockets;  // absolute paths at which it listens or receives
+  std::vector<std::string> files;    // those of what it has open, sorted; folders and devices too
 };
 
 // `holder`: the agent. `uid` and `gid`: whose tree it is (agent/process/file_user.h). An Error:

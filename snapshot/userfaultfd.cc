@@ -33,6 +33,7 @@ uint64_t UserfaultfdEvents() {
 
 Result<uint64_t> ProbeUserfaultfd() {
   const UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  if (!fd && errno == EPERM) return Error("CAP_SYS_PTRACE is missing (--cap-add=SYS_PTRACE)");
   if (!fd) return Error::FromErrno("userfaultfd", errno);
   uffdio_api api{};
   api.api = UFFD_API;

@@ -13,6 +13,7 @@
 #include "agent/base/strings.h"
 #include "agent/process/file_user.h"
 #include "snapshot/changed_files.h"
+#include "snapshot/hazards.h"
 #include "snapshot/held_files.h"
 #include "snapshot/kernel_cache.h"
 #include "snapshot/page_sums.h"
@@ -99,6 +100,8 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " pipes lead out of the process tree (of hooks whose servers go on), more "
                         "than can be put in their place again"));
   }
+  const HazardSpec hazards{root_, job.since_ns};
+  if (Result<void> none = FindHazard(hazards, *changed, facts->files); !none) return none;
   Tell(NewReport(WorkerReport::Kind::kFound));
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();

@@ -23,6 +23,10 @@ TEST_CASE("a server that never listens: 124") {
   CHECK(Contains(message, "nothing listens on port 8000"));
 }
 
+TEST_CASE("nothing to start, and nothing there: 124, and that is told") {
+  CHECK(Contains(TimeoutMessage({}), "nothing listens on port 8000; there is no COMMAND"));
+}
+
 TEST_CASE("a server on 127.0.0.1 only: 124, and the address is named") {
   const std::string message = TimeoutMessage({kListener, "--address", "127.0.0.1"});
   CHECK(Contains(message, "127.0.0.1:8000"));

@@ -56,6 +56,16 @@ TEST_CASE("what the container does not have is told as the options that give it"
   CHECK(Holds(WhatCriuLacks(rights), "--cap-add=SETPCAP --cap-add=CHECKPOINT_RESTORE"));
 }
 
+TEST_CASE("a filter that would be the next obstacle is told at once") {
+  CriuRights rights = Root();
+  rights.permitted = rights.bounding = Bit(CAP_SETPCAP);
+  rights.has_filter = true;
+  CHECK(Holds(WhatCriuLacks(rights),
+              "with --cap-add=CHECKPOINT_RESTORE --security-opt=seccomp=unconfined"));
+  rights.permitted = rights.bounding = kBoth;
+  CHECK(WhatCriuLacks(rights) == "");
+}
+
 TEST_CASE("a user is to be given what the container has, too") {
   CriuRights user = User();
   user.bounding = Bit(CAP_SETPCAP);

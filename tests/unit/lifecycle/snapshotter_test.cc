@@ -13,6 +13,7 @@
 #include <map>
 
 #include "agent/base/status_board.h"
+#include "snapshot/criu_launch.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_launcher.h"
 #include "tests/support/fake_log.h"
@@ -147,7 +148,11 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   CHECK(criu().spec.argv == Words{"criu", "--no-default-config", "swrk", "3"});
   CHECK(criu().spec.environment.back() == "XDG_RUNTIME_DIR=" + work_dir());
   CHECK_FALSE(criu().spec.credentials);
-  CHECK(inherited[criu().pid].size() == size_t{2} + snapshot::kCriuErrorFds);
+  // Its standard ones, the socket, our output and our error.
+  CHECK(inherited[criu().pid].size() == size_t{5} + snapshot::kCriuErrorFds);
+  const int said = inherited[criu().pid][STDERR_FILENO].get();
+  CHECK(::write(said, "too early", 9) == 9);
+  CHECK(snapshot::WhatCriuSaid(work_dir()) == "too early");
   CHECK(worker().spec.executable == "/proc/self/exe");
   CHECK(worker().spec.argv == Words{snapshot::kWorkerArgv0});
   CHECK(worker().spec.environment.empty());
@@ -158,7 +163,7 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   CHECK(job.folder == "/snapshots");
   CHECK(job.explicit_key == "v1");
   CHECK(job.raise_pids);
-  CHECK(std::filesystem::is_empty(job.work_dir));
+  CHECK(std::filesystem::is_directory(job.work_dir));
   // The two are connected.
   const int far = inherited[criu().pid][snapshot::kCriuSocketFd].get();
   const int near = inherited[worker().pid][snapshot::kWorkerCriuFd].get();

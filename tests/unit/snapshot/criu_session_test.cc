@@ -336,6 +336,30 @@ TEST_CASE_FIXTURE(Place, "a failure is told by the log's first complaint, else a
     CriuSession session(swrk.TakeNear());
     CHECK(Problem(session.Restore(RestoreHere())) == "criu restore: it does not say why");
   }
+  SUBCASE("on its standard error, before it has a log") {
+    Write("said", "CRIU needs to have this or that: \nOr else.\n");
+    Swrk swrk([](Swrk& self) {
+      self.Receive();
+      self.Send(Answer(kRestore, false));
+    });
+    CriuSession session(swrk.TakeNear());
+    CHECK(Problem(session.Restore(RestoreHere())) ==
+          "criu restore: CRIU needs to have this or that");
+  }
+  SUBCASE("there, and with no answer") {
+    Write("said", "Error (criu/x.c:1): Can't do it\n");
+    Swrk swrk([](Swrk& self) { self.Receive(); });
+    CriuSession session(swrk.TakeNear());
+    CHECK(Problem(session.Dump(DumpHere())) == "criu: it has ended without an answer: Can't do it");
+  }
+  SUBCASE("in words of its own") {
+    Write("dump.log", "(00.01) Error (compel/x.c:1): suspending seccomp failed: Not permitted\n");
+    Swrk swrk(fail);
+    CriuSession session(swrk.TakeNear());
+    CHECK(Problem(session.Dump(DumpHere())) ==
+          "criu dump: the container has a seccomp filter: start it with "
+          "--security-opt=seccomp=unconfined (suspending seccomp failed: Not permitted)");
+  }
 }
 
 TEST_CASE_FIXTURE(Place, "a restore that names no process is none") {

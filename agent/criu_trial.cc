@@ -43,11 +43,10 @@ Milliseconds Since(SteadyClock::time_point start) {
 // A child of ours; ended with its group when this goes, and reaped.
 class Child {
  public:
-  explicit Child(process::Reaper& reaper) : reaper_(reaper) {}
+  Child(process::Reaper& reaper, Milliseconds limit) : reaper_(reaper), limit_(limit) {}
   ~Child() {
     if (!process_ || ended_) return;
-    (void)process_->SignalGroup(SIGKILL);
-    (void)process_->Signal(SIGKILL);
+    snapshot::EndCriu(*process_);
     (void)AwaitEnd();
   }
   Child(const Child&) = delete;
@@ -68,7 +67,7 @@ class Child {
   pid_t pid() const { return process_->pid(); }
   Result<bool> Signal(int number) { return process_->Signal(number); }
 
-  // Nothing if it goes on for longer than kTrialLimit.
+  // Nothing if it goes on for longer than the limit.
   std::optional<ExitStatus> AwaitEnd() {
     const SteadyClock::time_point start = SteadyClock::now();
     sigset_t child;
@@ -77,7 +76,7 @@ class Child {
     while (true) {
       while (reaper_.Collect()) {
       }
-      const Milliseconds left = kTrialLimit - Since(start);
+      const Milliseconds left = limit_ - Since(start);
       if (ended_ || left.count() <= 0) return ended_;
       const timespec limit{left.count() / 1000, left.count() % 1000 * 1'000'000};
       (void)::sigtimedwait(&child, nullptr, &limit);
@@ -86,14 +85,19 @@ class Child {
 
  private:
   process::Reaper& reaper_;
+  const Milliseconds limit_;
   std::unique_ptr<process::Process> process_;
   std::optional<ExitStatus> ended_;
 };
 
 class Trial {
  public:
-  Trial(const std::string& criu, const std::string& executable)
-      : criu_(criu), executable_(executable), launcher_(reaper_), subject_(reaper_) {}
+  Trial(const std::string& criu, const std::string& executable, Milliseconds limit)
+      : criu_(criu),
+        executable_(executable),
+        limit_(limit),
+        launcher_(reaper_),
+        subject_(reaper_, limit) {}
 
   Result<CriuTrial> Run() {
     if (Result<void> prepared = Prepare(); !prepared) return std::move(prepared.error());
@@ -132,7 +136,7 @@ class Trial {
     if (Result<void> started = subject_.Start(launcher_, spec); !started) return started;
     write_end.Reset();
     pollfd ready{read_end.get(), POLLIN, 0};
-    if (::poll(&ready, 1, static_cast<int>(kTrialLimit.count())) != 1) {
+    if (::poll(&ready, 1, static_cast<int>(limit_.count())) != 1) {
       return Error("the process to be dumped does not start");
     }
     for (int i = 0; i < kMarks; ++i) {
@@ -156,13 +160,13 @@ class Trial {
     UniqueFd ours(pair[0]);
     UniqueFd theirs(pair[1]);
     // A CRIU that hangs never answers.
-    const timeval limit{kTrialLimit.count() / 1000, 0};
+    const timeval limit{limit_.count() / 1000, limit_.count() % 1000 * 1000};
     ::setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 
     process::LaunchSpec spec = snapshot::SwrkSpec(criu_, "", theirs.get());
     const int said = output->said.get();
     spec.fds.insert(spec.fds.end(), {{output->input.get(), 0}, {said, 1}, {said, 2}});
-    Child criu(reaper_);
+    Child criu(reaper_, limit_);
     if (Result<void> started = criu.Start(launcher_, spec); !started) {
       return std::move(started.error());
     }
@@ -171,7 +175,7 @@ class Trial {
     Result<void> done = use(session, *work);
     if (done) return Since(start);
     if (done.error().code() == EAGAIN) {
-      return Error(Concat("not done within ", kTrialLimit.count() / 1000, " s"));
+      return Error(Concat("not done within ", limit_.count(), " ms"));
     }
     return std::move(done.error());
   }
@@ -226,6 +230,7 @@ class Trial {
 
   const std::string criu_;
   const std::string executable_;
+  const Milliseconds limit_;
   process::Reaper reaper_;
   process::ProcessLauncher launcher_;
   UniqueFd null_;
@@ -236,8 +241,9 @@ class Trial {
 
 }  // namespace
 
-Result<CriuTrial> TryCriu(const std::string& criu, const std::string& executable) {
-  return Trial(criu, executable).Run();
+Result<CriuTrial> TryCriu(const std::string& criu, const std::string& executable,
+                          Milliseconds limit) {
+  return Trial(criu, executable, limit).Run();
 }
 
 // Signals are blocked; they wait for us.

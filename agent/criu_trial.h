@@ -17,12 +17,13 @@ struct CriuTrial {
   Milliseconds restore{};
 };
 
+inline constexpr Milliseconds kTrialLimit{10'000};
 // `criu`: path of the program. `executable`: of our own binary, for the process. Blocks, for
-// kTrialLimit at most for each step; leaves neither processes nor files behind. The caller has
+// `limit` at most for each step; leaves neither processes nor files behind. The caller has
 // blocked signals (event/signals.h), and no other code of this process waits for children
 // meanwhile. An Error says in one line what CRIU has complained about.
-Result<CriuTrial> TryCriu(const std::string& criu, const std::string& executable);
-inline constexpr Milliseconds kTrialLimit{10'000};
+Result<CriuTrial> TryCriu(const std::string& criu, const std::string& executable,
+                          Milliseconds limit = kTrialLimit);
 
 // The process: a personality of the agent's binary.
 inline constexpr const char* kCriuTrialArgv0 = "modal-agent-trial";

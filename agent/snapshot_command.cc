@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,12 +53,6 @@ Result<std::vector<Entry>> Chosen(Store& store, const std::vector<std::string>& 
   return chosen;
 }
 
-uint64_t UptimeMs() {
-  timespec now{};
-  ::clock_gettime(CLOCK_BOOTTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
-}
-
 // What keeps CRIU from restoring anything here goes to `reasons`.
 snapshot::Place LookHere(const SnapshotRequest& request, std::vector<std::string>& reasons) {
   snapshot::Place place;
@@ -75,7 +68,7 @@ snapshot::Place LookHere(const SnapshotRequest& request, std::vector<std::string
   } else {
     reasons.push_back(criu.error().message());
   }
-  place.uptime_ms = UptimeMs();
+  place.uptime_ms = snapshot::UptimeMs();
   return place;
 }
 
@@ -96,7 +89,7 @@ Result<std::string> List(Store& store, bool json, int64_t now_unix_ms) {
   const Result<std::vector<Entry>> entries = store.List();
   if (!entries) return entries.error();
   return json ? ListJson(*entries, store.folder())
-              : ListText(*entries, store.folder(), now_unix_ms, UptimeMs());
+              : ListText(*entries, store.folder(), now_unix_ms, snapshot::UptimeMs());
 }
 
 Result<std::string> Inspect(Store& store, const SnapshotRequest& request, bool json,

@@ -140,9 +140,7 @@ void Snapshotter::OnHelperExit(Helpers::iterator helper, ExitStatus status) {
   tree_.ForgetHelper(pid);
   log_.Debug("snapshot.helper",
              {{"name", helper->name}, {"pid", pid}, {"status", status.ToString()}});
-  // What CRIU had started to find out what this kernel can do would wait for it for ever, and hold
-  // the worker's socket open.
-  if (helper->name == kCriu && !status.ok()) (void)helper->process->SignalGroup(SIGKILL);
+  if (helper->name == kCriu && !status.ok()) snapshot::EndCriu(*helper->process);
   helpers_.erase(helper);
 }
 
@@ -272,7 +270,9 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       return Finish(Error(std::string(BoardText(report.reason))));
     case WorkerReport::Kind::kAgain:
       EndHelpers();
-      return StartRestore(false);
+      if (report.value != 1) return StartRestore(false);
+      is_again_ = true;
+      return Answer(Error("what was begun on a guess is begun anew"));
     case WorkerReport::Kind::kProven:
       has_snapshot_ = true;
       has_proven_ = true;
@@ -369,13 +369,14 @@ void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::strin
 
 void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
-  StartRestore(true);
+  StartRestore(!std::exchange(is_again_, false));
 }
 
 void Snapshotter::StartRestore(bool guesses) {
   pages_.reset();
   snapshot::Job job = options_.job;
   job.guesses = guesses;
+  if (!guesses) job.image_identity = image_identity_;
   job.kind = snapshot::JobKind::kRestore;
   job.raise_pids = options_.dumps;
   job.creates = options_.creates;

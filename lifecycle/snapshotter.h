@@ -84,6 +84,8 @@ class Snapshots {
   virtual ~Snapshots() = default;
 
   virtual void Restore(OnRestored on_restored) = 0;
+  // A restore that has failed is to be called for again once nothing of it is left.
+  virtual bool WantsAnotherRestore() const = 0;
   // Before Restore(). Once for each such tree.
   virtual void WatchMemory(OnMemory on_memory) = 0;
   // Nothing of a restored tree is left.
@@ -138,6 +140,7 @@ class Snapshotter : public Snapshots {
   ~Snapshotter() override;
 
   void Restore(OnRestored on_restored) override;
+  bool WantsAnotherRestore() const override { return is_again_; }
   void WatchMemory(OnMemory on_memory) override { on_memory_ = std::move(on_memory); }
   void ReleaseMemory() override { pages_.reset(); }
   void RestoreServed(Milliseconds ready, OnJudged on_judged) override;
@@ -197,6 +200,7 @@ class Snapshotter : public Snapshots {
   int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   bool has_proven_ = false;
+  bool is_again_ = false;  // what was begun on a guess had processes that have to be gone first
   OnRestored on_restored_;
   OnMemory on_memory_;
   OnJudged on_judged_;

@@ -742,8 +742,10 @@ void Supervisor::Terminate(const event::SignalEvent& signal) {
   if (terminations_ == 1) {
     first_termination_ = signal.number;
     StopBecause(sender, "asked to stop", -1);
-    return Fire(Trigger::kTerminate);
+    if (!LetDumpEnd()) Fire(Trigger::kTerminate);
+    return;
   }
+  if (stop_after_dump_) return Fire(Trigger::kTerminate);
   if (terminations_ == 2) return Fire(Trigger::kTerminateAgain);
   if (status_.phase == Phase::kDraining) Fire(Trigger::kTerminateAgain);
   if (shutdown_) shutdown_->KillNow("asked to stop for the third time");
@@ -837,6 +839,7 @@ void Supervisor::EnterStopping(Phase from) {
       from == Phase::kRestoring || restore_end_ || (dump_broke_ && from == Phase::kCheckpointing);
   restore_end_.reset();
   port_look_.reset();
+  stop_after_dump_.reset();
   // A keeper that has no workload to end with ends when nobody is left.
   if (parts_.keeper && parts_.keeper->workload() == 0) parts_.keeper->Leave(nullptr);
   if (enter_hooks_) {

@@ -95,6 +95,7 @@ class Supervisor {
   void TakeSteps();
   void Enter(Phase phase, Phase from);
   void EnterRestoring();
+  void StartRestore();
   void EnterStartupHooks();
   void EnterLaunching();
   void EnterWaitingForPort();
@@ -128,14 +129,16 @@ class Supervisor {
   void OnMemory(const Result<PageHelper::AllIn>& all_in);
   void RestoreCameToNothing(const std::string& why);
   void StartCold(Trigger then);
-  void TakeBackFiles(Trigger then);
-  void AwaitFreePort(Trigger then, Clock::TimePoint limit);
+  void ClearAway(std::function<void()> then);
+  void TakeBackFiles(std::function<void()> then);
+  void AwaitFreePort(const std::function<void()>& then, Clock::TimePoint limit);
   void OnReady();
   void OnKeeperLeft(const Result<void>& left);
   void WarmUp(uint32_t left);
   void OnDumped(const Result<void>& dumped);
   void OnDumpBroken(const Error& error);
   void DumpEnded(const std::string& problem);
+  bool LetDumpEnd();
   void OnPublished(const Result<void>& published);
   bool IsCreating() const { return options_.snapshots.creates(); }
   // Who ends now may be ended by CRIU: what has come of the dump is known soon.
@@ -258,6 +261,7 @@ class Supervisor {
   std::unique_ptr<Timer> startup_timeout_;
   std::unique_ptr<Timer> startup_probe_;
   std::unique_ptr<Timer> port_look_;
+  std::unique_ptr<Timer> stop_after_dump_;  // asked to stop; at its limit at the latest
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;
   std::unique_ptr<Timer> refuse_;

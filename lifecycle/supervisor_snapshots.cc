@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/base/status_board.h"
@@ -21,6 +22,8 @@ constexpr Milliseconds kGatewayDelayBesideRestore{50};
 constexpr Milliseconds kNoPatience{0};
 constexpr Milliseconds kPortPatience{2000};
 constexpr Milliseconds kPortPause{2};
+// For CRIU to finish or to give up, when it is asked to stop meanwhile; mostly some 100 suffice.
+constexpr Milliseconds kDumpPatience{1000};
 
 }  // namespace
 
@@ -55,8 +58,7 @@ void Supervisor::EnterRestoring() {
   restore_began_ = parts_.clock.Now();
   parts_.snapshots->WatchMemory(
       [this](const Result<PageHelper::AllIn>& all_in) { OnMemory(all_in); });
-  parts_.snapshots->Restore(
-      [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+  StartRestore();
   // CRIU has been started, and has still to be told to go on.
   sessions_before_ = parts_.tree.Sessions();
   if (!TakeBaseline()) {
@@ -69,9 +71,17 @@ void Supervisor::EnterRestoring() {
   StartGatewayAfter(kGatewayDelayBesideRestore);
 }
 
+void Supervisor::StartRestore() {
+  parts_.snapshots->Restore(
+      [this](const Result<Snapshots::Restored>& restored) { OnRestored(restored); });
+}
+
 void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
   if (status_.phase != Phase::kRestoring) return;
   TakeSteps();
+  if (!restored && parts_.snapshots->WantsAnotherRestore()) {
+    return ClearAway([this] { StartRestore(); });
+  }
   SetBoardText(status_.snapshot_key, parts_.snapshots->key());
   if (!restored && parts_.snapshots->HasProven()) {
     is_created_ = true;
@@ -152,9 +162,13 @@ void Supervisor::RestoreCameToNothing(const std::string& why) {
   StartCold(Trigger::kRestoreFailed);
 }
 
-// Whatever a restore or a dump has left is cleared away first, files too; nobody is to take its end
-// for the server's.
+// Whatever a restore or a dump has left is cleared away first.
 void Supervisor::StartCold(Trigger then) {
+  ClearAway([this, then] { Fire(then); });
+}
+
+// Files too; nobody is to take its end for the server's.
+void Supervisor::ClearAway(std::function<void()> then) {
   workload_.reset();
   workload_exit_.reset();
   workload_status_.reset();
@@ -168,7 +182,7 @@ void Supervisor::StartCold(Trigger then) {
                                                });
 }
 
-void Supervisor::TakeBackFiles(Trigger then) {
+void Supervisor::TakeBackFiles(std::function<void()> then) {
   const Clock::TimePoint limit = parts_.clock.Now() + kPortPatience;
   const std::string why = std::exchange(useless_, "");
   if (why.empty()) return AwaitFreePort(then, limit);
@@ -181,10 +195,10 @@ void Supervisor::TakeBackFiles(Trigger then) {
 
 // Sockets outlive by a moment whoever held them: on their way from CRIU to the processes that it
 // was about to restore, or with threads that are a little later. It was free before.
-void Supervisor::AwaitFreePort(Trigger then, Clock::TimePoint limit) {
+void Supervisor::AwaitFreePort(const std::function<void()>& then, Clock::TimePoint limit) {
   const Result<std::vector<health::ListeningSocket>> listeners = parts_.table.Listeners(0);
   const bool is_taken = !attached_ && listeners && FindTaken(*listeners);
-  if (!is_taken || parts_.clock.Now() >= limit) return Fire(then);
+  if (!is_taken || parts_.clock.Now() >= limit) return then();
   port_look_ = parts_.clock.After(kPortPause, [this, then, limit] { AwaitFreePort(then, limit); });
 }
 
@@ -257,6 +271,7 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
 void Supervisor::OnDumped(const Result<void>& dumped) {
   if (status_.phase != Phase::kCheckpointing) return;
   DumpEnded(dumped ? "" : dumped.error().message());
+  if (stop_after_dump_) return Fire(Trigger::kTerminate);
   if (!dumped && IsCreating()) return EndOfCreate(dumped.error().message());
   // Created: the tree has ended, and comes back once the snapshot can be found.
   if (IsCreating()) return;
@@ -280,12 +295,23 @@ void Supervisor::DumpEnded(const std::string& problem) {
   NoteSnapshot("no snapshot: " + problem);
 }
 
+// Asked to stop. Whoever loses CRIU while it is inside of him may crash before he hears of the
+// stop: first it gets out, in the time that a drain would have had. False: it is not inside.
+bool Supervisor::LetDumpEnd() {
+  const Milliseconds patience = std::min(kDumpPatience, plan_.drain_delay + plan_.drain_grace);
+  if (status_.phase != Phase::kCheckpointing || !criu_dumps_) return false;
+  stop_after_dump_ = parts_.clock.After(patience, [this] { Fire(Trigger::kTerminate); });
+  return true;
+}
+
 // CRIU works from inside of what it dumps: whatever that holds now, it has served nobody yet, and
 // does not.
 void Supervisor::OnDumpBroken(const Error& error) {
   if (status_.phase != Phase::kCheckpointing) return;
   dump_broke_ = true;
-  DumpEnded(error.message() + ", in the middle of the dump: what it has left is started again");
+  const char* then = stop_after_dump_ ? "ended" : "started again";
+  DumpEnded(Concat(error.message(), ", in the middle of the dump: what it has left is ", then));
+  if (stop_after_dump_) return Fire(Trigger::kTerminate);
   if (IsCreating()) return EndOfCreate(error.message());
   const bool hooks_too = options_.command.empty() || parts_.tree.AnythingLeftInside(hook_sessions_);
   SetBoardText(status_.listening, "");

@@ -24,6 +24,9 @@
 
 namespace modal::snapshot {
 
+// In a snapshot's folder.
+inline constexpr const char* kCarriedFiles = "files.tar";
+
 inline constexpr uint64_t kMaxCarried = uint64_t{64} << 20;
 
 // ctimes come from a clock that is behind CLOCK_REALTIME by a tick, and by more on a busy machine:

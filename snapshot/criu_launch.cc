@@ -1,6 +1,7 @@
 #include "snapshot/criu_launch.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -61,6 +62,11 @@ process::LaunchSpec SwrkSpec(const std::string& criu, const std::string& cache_d
   spec.workdir = "/";
   spec.fds.push_back({socket, kCriuSocketFd});
   return spec;
+}
+
+void EndCriu(process::Process& criu) {
+  (void)criu.SignalGroup(SIGKILL);
+  (void)criu.Signal(SIGKILL);
 }
 
 }  // namespace modal::snapshot

@@ -29,4 +29,8 @@ std::string WhatCriuSaid(const std::string& work_dir);
 // done without it, which is one exec less. For other users the launcher hands capabilities on.
 void SkipLauncher(process::LaunchSpec& spec);
 
+// Ends it, or what it has left, with its whole group: what it had started to find out what this
+// kernel can do would wait for it for ever, and hold its socket open.
+void EndCriu(process::Process& criu);
+
 }  // namespace modal::snapshot

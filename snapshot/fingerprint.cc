@@ -22,6 +22,7 @@
 #include "snapshot/checksum.h"
 #include "snapshot/listing.h"
 #include "snapshot/program_files.h"
+#include "snapshot/read_ahead.h"
 
 namespace modal::snapshot {
 namespace {
@@ -175,6 +176,25 @@ std::optional<std::set<std::string>> MountPoints(const std::string& root) {
   return points;
 }
 
+// A folder on our way, which is opened when its descriptor is needed first.
+class Place {
+ public:
+  explicit Place(UniqueFd folder) : folder_(std::move(folder)) {}
+  Place(Place& above, const char* name) : above_(&above), name_(name) {}
+
+  // -1: it cannot be opened (any more).
+  int Open() {
+    int code = 0;
+    if (!folder_ && above_) folder_ = OpenFolder(above_->Open(), name_, code);
+    return folder_.get();
+  }
+
+ private:
+  UniqueFd folder_;
+  Place* above_ = nullptr;
+  const char* name_ = nullptr;
+};
+
 class Fingerprinter {
  public:
   // Files changed at `blind_second` are known by their contents.
@@ -201,6 +221,7 @@ class Fingerprinter {
       points = MountPoints(spec_.root);
       if (!points) return Error("/proc/self/mountinfo cannot be read: what is mounted is unknown");
     }
+    if (!points && spec_.reads_ahead) BeginReading(parts);
     for (const Part& part : parts) {
       if (points) {
         AddMounted(part, *points);
@@ -243,6 +264,24 @@ class Fingerprinter {
     uint64_t small = 0;
     uint64_t samples = kMaxSampled;  // so many files may be sampled
   };
+
+  void BeginReading(const std::vector<Part>& parts) {
+    std::vector<std::string> trees;
+    for (const Part& part : parts) {
+      const bool is_tree = part.kind != PartKind::kFile && part.kind != PartKind::kProgram &&
+                           part.kind != PartKind::kNames && part.kind != PartKind::kShallow;
+      if (is_tree && !IsLeftOutPath(part.path)) trees.push_back(part.path);
+    }
+    // What it calls changes no more.
+    ahead_.emplace(root_, root_mount_, std::move(trees),
+                   [this](const std::string& folder, const char* name) {
+                     if (name == "__pycache__"sv || IsSystemFolder(Inside(folder, name))) {
+                       return false;
+                     }
+                     const auto left_out = left_out_.find(folder);
+                     return left_out == left_out_.end() || !left_out->second.contains(name);
+                   });
+  }
 
   // ---- parts ----
 
@@ -332,7 +371,7 @@ class Fingerprinter {
     const Mount mount = MountOfFile(facts, Mount::kReadOnly);
     if (mount != Mount::kImage && IsLeftBehind(name)) return false;  // --log-file on a volume
     Count();
-    AddFile(root_, path.c_str(), name, facts, mount, scope_.by_contents);
+    AddFile(nullptr, path.c_str(), name, facts, mount, scope_.by_contents);
     return true;
   }
 
@@ -348,22 +387,25 @@ class Fingerprinter {
   bool LookAtTree(const std::string& path) {
     if (IsLeftOutPath(path)) return false;
     int code = 0;
-    const UniqueFd folder = OpenFolder(root_, Below(path), code);
+    Place folder(OpenFolder(root_, Below(path), code));
     path_ = path;
-    if (!folder) {
+    if (folder.Open() < 0) {
       if (code == ENOENT || code == ENOTDIR || code == ELOOP) return false;
       AddText('u', "");
       return true;
     }
     FileFacts facts;
-    if (snapshot::Look(folder.get(), "", facts) != 0) return false;
+    if (snapshot::Look(folder.Open(), "", facts) != 0) return false;
     Mount mount = Mount::kImage;
     if (facts.mount != root_mount_) {
-      const bool is_read_only = IsReadOnly(folder.get());
+      const bool is_read_only = IsReadOnly(folder.Open());
       if (scope_.is_rest && !is_read_only) return false;
       mount = is_read_only ? Mount::kReadOnly : scope_.writable_start;
     }
-    return AddFolder(folder.get(), facts, mount, scope_.by_contents, 0);
+    const Seen seen = scope_.is_deep ? TakeSeen() : nullptr;
+    const bool was_added = AddFolder(folder, seen.get(), facts, mount, scope_.by_contents, 0);
+    LeaveSeen();
+    return was_added;
   }
 
   // Where the kernel does not tell a file's mount it counts as its folder's.
@@ -395,19 +437,30 @@ class Fingerprinter {
 
   // ---- folders ----
 
-  // False if it was seen before, or if there is no use in going on with this part.
-  bool AddFolder(int folder, const FileFacts& facts, Mount mount, bool by_contents, int depth) {
+  using Seen = std::shared_ptr<const SeenFolder>;
+
+  // The folder at path_, if it has been read ahead.
+  Seen TakeSeen() { return ahead_ ? ahead_->Take(path_) : nullptr; }
+  void LeaveSeen() {
+    if (ahead_) ahead_->Leave(path_);
+  }
+
+  // `seen`: null, or what was read of it already. False if it was seen before, or if there is no
+  // use in going on with this part.
+  bool AddFolder(Place& folder, const SeenFolder* seen, const FileFacts& facts, Mount mount,
+                 bool by_contents, int depth) {
     // A shallow look leaves the rest of the folder to a deeper one.
     if (scope_.is_deep && !seen_.insert(path_).second) return false;
     if (depth > kMaxDepth) {
       error_ = Error(Concat("/", path_, ": folders are nested deeper than ", kMaxDepth));
       return false;
     }
-    Listing listing;
-    if (const int code = listing.Read(folder)) {
+    Listing own;
+    if (const int code = seen ? 0 : own.Read(folder.Open())) {
       AddText('u', "");
       return code != ENOENT;
     }
+    const Listing& listing = seen ? seen->listing : own;
     const auto left_out = left_out_.find(path_);
     // A conda prefix has a file for each package, which stands for it.
     const bool is_conda = scope_.is_rest && listing.Has("conda-meta");
@@ -416,7 +469,8 @@ class Fingerprinter {
       if (left_out != left_out_.end() && left_out->second.contains(name)) continue;
       if (is_conda && name != "conda-meta"sv && name != "envs"sv) continue;
       if (!CountsByName(name, mount)) continue;
-      AddEntry(folder, facts, name, listing.type(i), mount, by_contents, depth);
+      const SeenEntry* entry = seen ? &seen->entries[i] : nullptr;
+      AddEntry(folder, facts, name, entry, listing.type(i), mount, by_contents, depth);
       if (error_ || IsPartTooLarge()) return true;
     }
     return true;
@@ -429,11 +483,13 @@ class Fingerprinter {
     return mount == Mount::kReadOnly || !IsLeftBehind(name);
   }
 
-  void AddEntry(int folder, const FileFacts& above, const char* name, unsigned char type,
-                Mount mount, bool by_contents, int depth) {
+  void AddEntry(Place& folder, const FileFacts& above, const char* name, const SeenEntry* seen,
+                unsigned char type, Mount mount, bool by_contents, int depth) {
     FileFacts facts;
     if (type == DT_UNKNOWN || type == DT_REG) {
-      if (snapshot::Look(folder, name, facts) != 0) return;  // gone
+      const int code = seen ? seen->code : snapshot::Look(folder.Open(), name, facts);
+      if (code != 0) return;  // gone
+      if (seen) facts = seen->facts;
       type = IFTODT(facts.mode);
     }
     switch (type) {
@@ -445,12 +501,12 @@ class Fingerprinter {
         }
         if (mount == Mount::kText && !IsText(name, facts)) return;
         Count();
-        AddFile(folder, name, mount == Mount::kText ? Inside(path_, name) : name, facts, mount,
+        AddFile(&folder, name, mount == Mount::kText ? Inside(path_, name) : name, facts, mount,
                 by_contents);
         return;
       case DT_LNK:
         Count();
-        AddLink(folder, name, mount, by_contents);
+        AddLink(folder, name, seen, mount, by_contents);
         return;
       case DT_DIR:
         if (scope_.is_deep) AddFolderWithin(folder, above, name, mount, by_contents, depth);
@@ -460,29 +516,39 @@ class Fingerprinter {
     }
   }
 
-  void AddFolderWithin(int above, const FileFacts& above_facts, const char* name, Mount mount,
+  void AddFolderWithin(Place& above, const FileFacts& above_facts, const char* name, Mount mount,
                        bool by_contents, int depth) {
     Count();
-    int code = 0;
-    const UniqueFd folder = OpenFolder(above, name, code);
-    if (!folder) {
-      AddText('u', name);
-      return;
-    }
-    FileFacts facts;
-    if (snapshot::Look(folder.get(), "", facts) != 0) return;
     const size_t length = path_.size();
     if (!path_.empty()) path_ += '/';
     path_ += name;
+    const Seen seen = TakeSeen();
+    AddFolderAt(above, above_facts, name, seen.get(), mount, by_contents, depth);
+    LeaveSeen();
+    path_.resize(length);
+  }
+
+  // The one at path_.
+  void AddFolderAt(Place& above, const FileFacts& above_facts, const char* name,
+                   const SeenFolder* seen, Mount mount, bool by_contents, int depth) {
+    Place folder(above, name);
+    FileFacts facts;
+    if (seen) {
+      facts = seen->facts;
+    } else if (folder.Open() < 0) {
+      AddText('u', name);
+      return;
+    } else if (snapshot::Look(folder.Open(), "", facts) != 0) {
+      return;
+    }
     if (facts.mount != above_facts.mount) {
-      const bool is_read_only = IsReadOnly(folder.get());
+      const bool is_read_only = IsReadOnly(folder.Open());
       if (facts.mount == root_mount_) {
         mount = Mount::kImage;
       } else if (!scope_.is_rest) {
         mount = is_read_only ? Mount::kReadOnly : scope_.writable_within;
       } else {
         if (!IsSystemFolder(path_)) AddMountedRest(path_);
-        path_.resize(length);
         return;
       }
     }
@@ -497,14 +563,14 @@ class Fingerprinter {
       } else if (mount != Mount::kText) {
         AddText('d', name);
       }
-      (void)AddFolder(folder.get(), facts, mount, by_contents, depth + 1);
+      (void)AddFolder(folder, seen, facts, mount, by_contents, depth + 1);
       if (mount != Mount::kText) AddText('e', "");
     }
-    path_.resize(length);
   }
 
-  void AddLink(int folder, const char* name, Mount mount, bool by_contents) {
-    const std::optional<std::string> target = LinkTarget(folder, name);
+  void AddLink(Place& folder, const char* name, const SeenEntry* seen, Mount mount,
+               bool by_contents) {
+    const std::optional<std::string> target = seen ? seen->target : LinkTarget(folder.Open(), name);
     if (!target) return;
     AddText('l', mount == Mount::kText ? Inside(path_, name) : name);
     AddText('>', *target);
@@ -518,7 +584,7 @@ class Fingerprinter {
     if (snapshot::Look(root_, Below(*resolved), facts) != 0) return;
     if (S_ISREG(facts.mode)) {
       const bool is_of_system = IsSystemFolder(Cut(*resolved).first);
-      AddFile(root_, resolved->c_str(), name, facts, MountOfFile(facts, mount),
+      AddFile(nullptr, resolved->c_str(), name, facts, MountOfFile(facts, mount),
               by_contents && !is_of_system);
     } else if (S_ISDIR(facts.mode)) {
       waiting_.push_back(
@@ -528,8 +594,9 @@ class Fingerprinter {
 
   // ---- files ----
 
-  void AddFile(int at, const char* path, std::string_view name, const FileFacts& facts, Mount mount,
-               bool by_contents) {
+  // `folder`: null: `path` is one below the root.
+  void AddFile(Place* folder, const char* path, std::string_view name, const FileFacts& facts,
+               Mount mount, bool by_contents) {
     // Volumes come with masks and modes of their own.
     AddText('f', name, facts.mode & (mount == Mount::kImage ? 07777 : S_IXUSR), facts.size);
     const int64_t second = facts.mtime_ns / kSecond;
@@ -538,9 +605,9 @@ class Fingerprinter {
       if (!by_contents) CountTime(second);
     }
     if (by_contents) {
-      AddContents(at, path, facts, own_budget_);
+      AddContents(folder, path, facts, own_budget_);
     } else if (second < kFirstTrustedTime || second == blind_second_) {
-      AddContents(at, path, facts, package_budget_);
+      AddContents(folder, path, facts, package_budget_);
     } else {
       AddText('t', "", static_cast<uint64_t>(second));
     }
@@ -552,10 +619,10 @@ class Fingerprinter {
     if (second == times_newest_) ++times_at_newest_;
   }
 
-  void AddContents(int at, const char* path, const FileFacts& facts, Budget& budget) {
+  void AddContents(Place* folder, const char* path, const FileFacts& facts, Budget& budget) {
     if (facts.size == 0) return;
     int code = 0;
-    const UniqueFd file = OpenFile(at, path, code);
+    const UniqueFd file = OpenFile(folder ? folder->Open() : root_, path, code);
     // What we cannot read the program cannot read either. Its time may be that of this container:
     // where an image has no /etc/passwd podman writes one for --user, which that user cannot read.
     if (!file) return AddText('u', "");
@@ -648,6 +715,7 @@ class Fingerprinter {
   int64_t times_newest_ = 0;
   uint64_t times_at_newest_ = 0;
   std::array<char, kPiece> piece_;
+  std::optional<ReadAhead> ahead_;
 };
 
 }  // namespace

@@ -80,6 +80,8 @@ struct FingerprintSpec {
   uint64_t max_hashed = uint64_t{32} << 20;
   // Only what lies on other mounts than the root: beside a stamp, which names the image alone.
   bool mounted_only = false;
+  // A second thread helps where there are CPUs to spare (read_ahead.h); the digest is the same.
+  bool reads_ahead = true;
 };
 
 struct FingerprintResult {

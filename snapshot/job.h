@@ -37,9 +37,10 @@ struct Job {
   bool creates = false;
   Pages pages = Pages::kAuto;
 
-  // kDump and kCreate: what the restore job has found, and the tree as it stands.
-  std::string key;
+  // What an earlier restore job has found, if there was one (kDump and kCreate: there was).
   std::string image_identity;
+  // kDump and kCreate: the same, and the tree as it stands.
+  std::string key;
   pid_t root = 0;      // of the tree: the keeper
   pid_t workload = 0;  // the server's own process; 0: a hook has started it
   std::string listening;

@@ -64,6 +64,13 @@ void JsonFields::Text(const char* name, std::string& to) {
   to = value->get<std::string>();
 }
 
+void JsonFields::Flag(const char* name, bool& to) {
+  const Json* value = Find(name);
+  if (!value) return;
+  if (!value->is_boolean()) return Wrong(name, "must be true or false");
+  to = value->get<bool>();
+}
+
 void JsonFields::Texts(const char* name, std::vector<std::string>& to) {
   const Json* value = Find(name);
   if (!value) return;

@@ -36,6 +36,7 @@ class JsonFields {
 
   void Text(const char* name, std::string& to);
   void Texts(const char* name, std::vector<std::string>& to);
+  void Flag(const char* name, bool& to);
   // Numbers beyond the range of int64_t are not ours.
   template <class Integer>
   void Number(const char* name, Integer& to,

@@ -210,6 +210,7 @@ std::string ToJson(const Manifest& manifest) {
   }
   json.EndArray();
   WriteTexts(json, "sockets", manifest.sockets);
+  json.Key("touches_files").Bool(manifest.touches_files);
   json.Key("processes").BeginArray();
   for (const DumpedProcess& process : manifest.processes) WriteProcess(json, process);
   json.EndArray();
@@ -280,6 +281,7 @@ Result<Manifest> ParseManifest(std::string_view text) {
   fields.Objects("descriptors",
                  [&](JsonFields& each) { manifest.descriptors.push_back(ReadDescriptor(each)); });
   fields.Texts("sockets", manifest.sockets);
+  fields.Flag("touches_files", manifest.touches_files);
   fields.Objects("processes",
                  [&](JsonFields& each) { manifest.processes.push_back(ReadProcess(each)); });
   fields.Object("times", [&](JsonFields& times) { ReadTimes(times, manifest.times); });

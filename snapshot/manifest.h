@@ -89,6 +89,9 @@ struct Manifest {
   uint64_t uptime_ms = 0;  // CLOCK_BOOTTIME at the dump: a restore needs at least this
   std::vector<DumpedDescriptor> descriptors;
   std::vector<std::string> sockets;  // where the tree had made unix sockets: absolute paths
+  // Whether making the tree again, all but running, changes files of the container, or needs some
+  // that travel along, or that nobody knows: then it waits for the key.
+  bool touches_files = true;
   std::vector<DumpedProcess> processes;
   DumpTimes times;
 

@@ -1,15 +1,13 @@
 #include "snapshot/pids.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <sched.h>
-#include <sys/syscall.h>
+#include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
-#include <memory>
+#include <span>
 #include <string>
 
 #include "agent/base/strings.h"
@@ -26,46 +24,47 @@ constexpr const char* kLastPid = "/proc/sys/kernel/ns_last_pid";
 // are.
 class ShortLived {
  public:
-  // The id of the last of them; -1 and errno if there can be none.
+  ShortLived() {
+    ::pthread_attr_init(&attributes_);
+    ::pthread_attr_setstacksize(&attributes_, static_cast<size_t>(::sysconf(_SC_THREAD_STACK_MIN)));
+  }
+  ~ShortLived() { ::pthread_attr_destroy(&attributes_); }
+  ShortLived(const ShortLived&) = delete;
+  ShortLived& operator=(const ShortLived&) = delete;
+
+  // The largest of their ids; -1 and errno if there can be none.
   pid_t UseUpSome(int most) {
     pid_t last = -1;
-    for (Place& place : places_) {
-      if (most-- == 0) break;
-      const pid_t id = Start(place);
-      if (id < 0) break;
-      last = id;
+    int code = 0;
+    size_t count = 0;
+    for (; count < std::min<size_t>(static_cast<size_t>(most), kAtOnce); ++count) {
+      Thread& thread = threads_[count];
+      code = ::pthread_create(&thread.handle, &attributes_, &NoteId, &thread.id);
+      if (code != 0) break;
     }
-    const int code = errno;
-    for (Place& place : places_) AwaitEnd(place);
+    for (Thread& thread : std::span(threads_).first(count)) {
+      ::pthread_join(thread.handle, nullptr);
+      last = std::max(last, thread.id);
+    }
     errno = code;
     return last;
   }
 
  private:
   static constexpr size_t kAtOnce = 16;
-  static constexpr size_t kStack = 4096;
 
-  struct Place {
-    std::atomic<int> id{0};  // the kernel clears it when the thread has left its stack
-    alignas(16) std::array<char, kStack> stack;
+  struct Thread {
+    pthread_t handle{};
+    pid_t id = 0;
   };
 
-  static int EndAtOnce(void*) { return 0; }
-
-  static pid_t Start(Place& place) {
-    constexpr int kFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                           CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-    return ::clone(EndAtOnce, place.stack.data() + place.stack.size(), kFlags, nullptr, &place.id,
-                   nullptr, &place.id);
+  static void* NoteId(void* id) {
+    *static_cast<pid_t*>(id) = ::gettid();
+    return nullptr;
   }
 
-  static void AwaitEnd(Place& place) {
-    while (const int id = place.id.load()) {
-      ::syscall(SYS_futex, &place.id, FUTEX_WAIT, id, nullptr, nullptr, 0);
-    }
-  }
-
-  std::array<Place, kAtOnce> places_;
+  pthread_attr_t attributes_;
+  std::array<Thread, kAtOnce> threads_;
 };
 
 bool TellTheKernel() {
@@ -78,14 +77,14 @@ bool TellTheKernel() {
 }  // namespace
 
 Result<void> RaisePids() {
-  const auto threads = std::make_unique<ShortLived>();
-  pid_t pid = threads->UseUpSome(1);
+  ShortLived threads;
+  pid_t pid = threads.UseUpSome(1);
   if (pid >= kFirstTreePid - 1) return {};
   if (pid > 0 && TellTheKernel()) return {};
   pid_t before = 0;
   while (pid > before && pid < kFirstTreePid - 1) {
     before = pid;
-    pid = threads->UseUpSome(kFirstTreePid - 1 - pid);
+    pid = threads.UseUpSome(kFirstTreePid - 1 - pid);
   }
   if (pid < 0) return Error::FromErrno("use up process ids", errno);
   if (pid < before) return Error("use up process ids: this namespace has fewer than 1000");

@@ -71,6 +71,20 @@ Result<void> Remove(int root, const std::string& path) {
 
 }  // namespace
 
+Result<bool> HasFoldersOf(const std::string& root, int archive) {
+  int code = 0;
+  const UniqueFd folder = OpenFolder(AT_FDCWD, root.c_str(), code);
+  if (!folder) return Error::FromErrno(root, code);
+  TarReader reader([archive](char* to, size_t size) { return ReadFull(archive, to, size); });
+  while (true) {
+    const Result<std::optional<TarMember>> member = reader.Next();
+    if (!member) return member.error();
+    if (!*member) return true;
+    if ((*member)->kind != TarMember::Kind::kFolder) continue;
+    if (!EnterFolder(folder.get(), (*member)->name, code)) return false;
+  }
+}
+
 Result<ReplacedFiles> ReplacedFiles::Note(const std::string& root, int archive,
                                           const std::vector<std::string>& sockets) {
   int code = 0;

@@ -17,6 +17,9 @@
 
 namespace modal::snapshot {
 
+// Whether all folders of an archive of CarryFiles(), read from its start, are there already.
+Result<bool> HasFoldersOf(const std::string& root, int archive);
+
 class ReplacedFiles {
  public:
   // `archive`: of CarryFiles(), read from its start; its place is its start again afterwards; -1:

@@ -1,5 +1,7 @@
 #include "snapshot/restorable.h"
 
+#include <time.h>
+
 #include <string_view>
 
 #include "agent/base/strings.h"
@@ -14,6 +16,12 @@ void Compare(std::string_view what, const std::string& then, const std::string& 
 }
 
 }  // namespace
+
+uint64_t UptimeMs() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
+}
 
 std::vector<std::string> WhyNotNow(const Manifest& manifest, const Verdict& verdict,
                                    uint64_t uptime_ms) {

@@ -1,4 +1,5 @@
-// Whether a snapshot can be restored where we are, as far as that can be told without trying. Pure.
+// Whether a snapshot can be restored where we are, as far as that can be told without trying. Pure,
+// but for the clock.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,9 @@
 #include "snapshot/verdict.h"
 
 namespace modal::snapshot {
+
+// CLOCK_BOOTTIME, as restored processes see it.
+uint64_t UptimeMs();
 
 // What a snapshot whose key fits may still be left alone for: what is known of its worth, and the
 // uptime that it needs (without a time namespace the monotonic clock would go back for restored

@@ -13,6 +13,7 @@
 #include "agent/base/unique_fd.h"
 #include "snapshot/criu.h"
 #include "snapshot/job.h"
+#include "snapshot/key_inquiry.h"
 #include "snapshot/replaced_files.h"
 #include "snapshot/store.h"
 #include "snapshot/worker_protocol.h"
@@ -28,13 +29,11 @@ class WorkerChannel {
   virtual Result<WorkerRequest> Await() = 0;
 };
 
-class KeyInquiry;
-
 class Worker {
  public:
   // `root`: where carried files are put and changed ones looked for ("/"). All outlive the worker.
-  Worker(Criu& criu, WorkerChannel& channel, std::string root)
-      : criu_(criu), channel_(channel), root_(std::move(root)) {}
+  Worker(Criu& criu, WorkerChannel& channel, std::string root, Identify identify = IdentifyImageOf)
+      : criu_(criu), channel_(channel), root_(std::move(root)), identify_(std::move(identify)) {}
 
   // Does the job, and has reported all there is to say when it returns.
   void Do(const Job& job);
@@ -47,7 +46,10 @@ class Worker {
   Result<std::optional<Store::Found>> FindOurs(const Job& job, Store& store, const Key& key);
   Result<void> RestoreFound(const Job& job, Store& store, const Store::Found& found,
                             KeyInquiry& inquiry);
-  Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry);
+  bool MayBeMadeEarly(const Store::Found& found) const;
+  Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry,
+                            bool left_processes);
+  Result<void> Again(bool left_processes);
   Result<bool> PrepareLazyPages(const Job& job, Store& store, const Manifest& manifest);
   Result<void> CarryBack(const Store::Found& found);
   std::string TakenBack(std::string why);
@@ -63,6 +65,7 @@ class Worker {
   Criu& criu_;
   WorkerChannel& channel_;
   std::string root_;
+  Identify identify_;
   std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
   BootTimeline steps_;
 };

@@ -42,15 +42,17 @@ struct WorkerRequest {
 // From the worker. Times are milliseconds, -1: unknown.
 struct WorkerReport {
   enum class Kind : uint32_t {
-    kKey,       // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
-    kFound,     // kRestore: there is a snapshot; `value`: bytes of its images; `other` 1: better
-                // with lazy pages; `reason`: why these cannot be; waits for kGoOn
-    kNothing,   // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
-                // there is a snapshot of this key all the same, so that none can be made
-    kProven,    // --snapshot create: there is one that has proved itself, as `reason` tells: the end
-                // of the job
-    kAgain,     // kRestore: what was begun was another key's snapshot, and there is one of ours: the
-                // end of the job, to be done again with another CRIU and without guessing
+    kKey,      // `text`: the key. Or none: `text` empty, `reason` why (snapshots stay off)
+    kFound,    // kRestore: there is a snapshot; `value`: bytes of its images; `other` 1: better
+               // with lazy pages; `reason`: why these cannot be; waits for kGoOn
+    kNothing,  // `reason` why there is nothing to do: the end of the job. kRestore: `value` 1 if
+               // there is a snapshot of this key all the same, so that none can be made
+    kProven,   // --snapshot create: there is one that has proved itself, as `reason` tells: the end
+               // of the job
+    kAgain,    // kRestore: what was begun was another key's snapshot, and there is one of ours, or
+               // it was ours and has failed before that was known: the end of the job, to be done
+               // again with another CRIU and without guessing. `value` 1: there were processes of
+               // it, whose pids and ports have to be free before that
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes
@@ -66,5 +68,13 @@ struct WorkerReport {
   char reason[512];
   BootTimeline steps;  // done since the last report, on CLOCK_MONOTONIC
 };
+
+inline WorkerReport NewReport(WorkerReport::Kind kind) {
+  WorkerReport report{};
+  report.kind = kind;
+  report.value = -1;
+  report.cold_ms = -1;
+  return report;
+}
 
 }  // namespace modal::snapshot

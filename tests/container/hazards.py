@@ -11,9 +11,25 @@ What can go wrong with a snapshot, and where else it is tried:
     a machine that has run for less long    unit/snapshot: restorable, worker
     the disk is full                        damage.py; unit/snapshot/store_full_disk_test.cc
     two make the same snapshot at once      below; unit/snapshot/store_sharing_test.cc
-    a zombie holds the pid of a root        run.py, "snapshot create": dumped, ended and restored in one container
+    a zombie holds the pid of a root        stacks.py, "snapshot create": dumped, ended and restored in one container;
+                                            integration/snapshots_test.cc: a restored root that has ended is reaped
     files of a failed restore are left      unit/snapshot: replaced_files, worker
     a dump is broken off in the tree        damage.py (kill -9); integration/snapshots_test.cc
+    told to stop while CRIU is in the tree  unit/lifecycle/supervisor_snapshots_test.cc
+
+What a dumped tree may not hold:
+
+    a socket that leads to the agent        integration/snapshots_test.cc, "what is dumped holds nothing of the agent's";
+                                            unit/lifecycle/keeper_launcher_test.cc: the keeper leaves before the dump
+    shared memory of the agent's            the same: nobody in the tree has any
+    a listener that the agent holds, too    the same: the server opens its own
+    a parent-death signal                   unit/lifecycle/keeper_launcher_test.cc: only helpers have one, and none is in
+                                            the tree
+    a seccomp filter                        of the server: integration/snapshots_test.cc; of the container: stacks.py,
+                                            "under the runtime's own seccomp profile"
+    a second tree                           integration/snapshots_test.cc: all of it is below one keeper
+    itself, beside the restored one         stacks.py, "snapshot create": ended before its trial, never tried beside it
+    files that were read and have changed   below: they are part of the image's identity, and so of the key
 """
 
 import json

@@ -1,11 +1,13 @@
 // What is said of snapshots, by whoever could write to the folder or send an archive: manifests and
-// verdicts end in values that come back as they are, or in an error of one line.
+// verdicts end in values that come back as they are, or in an error of one line. Also with the
+// right checksum, which whoever writes a manifest can give it.
 #include <string>
 #include <string_view>
 
 #include "agent/base/check.h"
 #include "snapshot/manifest.h"
 #include "snapshot/verdict.h"
+#include "tests/unit/snapshot/resealed.h"
 
 using namespace modal;
 using namespace modal::snapshot;
@@ -49,6 +51,7 @@ void CheckVerdict(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   CheckManifest(text);
+  CheckManifest(SealedText(text));
   CheckVerdict(text);
   return 0;
 }

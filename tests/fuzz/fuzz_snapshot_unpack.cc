@@ -1,11 +1,16 @@
-// Unpacking what a peer has sent, as tar in a zstd frame that is made here, into a folder of its
-// own: it ends in a snapshot that verifies, or in an error of one line and an empty folder.
+// Unpacking what a peer has sent into a folder of its own: it ends in a snapshot that verifies, or
+// in an error of one line and an empty folder.
+//
+// The first byte says what follows: a tar, of which a frame is made here; a frame; or members
+// (name, NUL, bytes, NUL, and so on), of which a tar is made. The first of these gets the checksum
+// that a manifest needs to be looked at.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,6 +19,8 @@
 #include "agent/base/check.h"
 #include "snapshot/archive.h"
 #include "snapshot/store.h"
+#include "snapshot/tar.h"
+#include "tests/unit/snapshot/resealed.h"
 
 using namespace modal;
 using namespace modal::snapshot;
@@ -60,14 +67,49 @@ std::string Compressed(std::string_view bytes) {
   return out;
 }
 
+std::string_view TakeText(std::string_view& left) {
+  const size_t end = std::min(left.find('\0'), left.size());
+  const std::string_view text = left.substr(0, end);
+  left.remove_prefix(std::min(end + 1, left.size()));
+  return text;
+}
+
+std::string TarOf(std::string_view members) {
+  std::string archive;
+  TarWriter tar([&](std::string_view bytes) -> Result<void> {
+    archive += bytes;
+    return {};
+  });
+  for (bool is_first = true; !members.empty(); is_first = false) {
+    TarMember member;
+    member.name = TakeText(members);
+    const std::string_view text = TakeText(members);
+    const std::string bytes = is_first ? SealedText(text) : std::string(text);
+    member.size = bytes.size();
+    if (!tar.Begin(member) || !tar.Write(bytes)) break;  // such a name cannot be written
+  }
+  (void)tar.Finish();
+  return archive;
+}
+
+std::string ArchiveOf(uint8_t kind, std::string_view text) {
+  switch (kind % 3) {
+    case 0:
+      return Compressed(text);
+    case 1:
+      return std::string(text);
+    default:
+      return Compressed(TarOf(text));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Folder folder;
   if (size == 0) return 0;
-  // Even: a tar that is compressed here; odd: a frame as it is.
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
-  const std::string archive = data[0] % 2 == 0 ? Compressed(text) : std::string(text);
+  const std::string archive = ArchiveOf(data[0], text);
   const UniqueFd fd(::memfd_create("archive", MFD_CLOEXEC));
   MODAL_CHECK(::write(fd.get(), archive.data(), archive.size()) ==
               static_cast<ssize_t>(archive.size()));

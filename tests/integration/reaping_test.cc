@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "agent/base/sanitized.h"
 #include "tests/support/agent_process.h"
 
 namespace modal::test {
@@ -27,7 +28,11 @@ TEST_CASE("thousands of zombies are reaped, all of them") {
   SUBCASE("beside process 1") { options.process_1 = false; }
   AgentProcess agent(std::move(options));
   agent.WaitForReport("orphans done");
-  agent.WaitUntil("every orphan to be reaped", [&] { return OrphansReaped(agent) == 5000; });
+  agent.WaitUntil("every orphan to be reaped", [&] {
+    const int reaped = OrphansReaped(agent);
+    // A sanitizer looks for leaks from a process of its own, which a helper that is ended leaves.
+    return reaped == 5000 || (kSanitized && reaped > 5000);
+  });
   CHECK(Zombies(agent) == 0);
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);

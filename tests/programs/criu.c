@@ -13,7 +13,8 @@
 //              started us
 //   dead       restore: the same, but what it starts ends with code 9 at once
 //   mute       restore: the same, but what it starts never listens
-// Without the file it ends at once. Reports: "asked dump", "asked restore".
+// Without the file it ends at once. Reports: "asked dump", "asked restore", "made" (a restored
+// process that does not run yet).
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -130,10 +131,15 @@ static void dump(int fd, const char* how, const char* options, size_t size) {
 }
 
 static void restore(int fd, const char* how) {
-  if (!ask(fd, "pre-restore")) _exit(1);
+  int go[2];
+  if (!ask(fd, "pre-restore") || pipe(go) < 0) _exit(1);
   pid_t pid = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
   if (pid == 0) {
     setsid();
+    char byte;
+    close(go[1]);
+    if (read(go[0], &byte, 1) != 1) _exit(1);
+    close(go[0]);
     if (strcmp(how, "dead") == 0) _exit(9);
     char* const environment[] = {"REPORT=/mnt/report", NULL};
     char* const arguments[] = {"/mnt/bin/listener", "--name", "restored",
@@ -144,7 +150,11 @@ static void restore(int fd, const char* how) {
     execve(arguments[0], arguments, environment);
     _exit(127);
   }
-  if (!ask(fd, "post-restore")) _exit(1);
+  report("made");
+  if (!ask(fd, "post-restore") || write(go[1], "", 1) != 1) {
+    kill(pid, SIGKILL);
+    _exit(1);
+  }
   answer(fd, kRestore, pid > 0, pid);
 }
 

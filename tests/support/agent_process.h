@@ -1,6 +1,6 @@
 // Runs the real agent, enclosed in PID, mount and network namespaces of its own, and tells what it
-// does. Port 8000 is free in each, /run and /tmp are empty, and when the test ends, whatever is
-// left in there is killed by the kernel.
+// does. Port 8000 is free in each, /run, /tmp and /dev/shm are empty, and when the test ends,
+// whatever is left in there is killed by the kernel.
 //
 // The test's folder is seen as /mnt from inside. It holds the agent (/mnt/modal-agent), the
 // programs of tests/programs (/mnt/bin), the files that the options ask for, and the FIFO through
@@ -82,6 +82,7 @@ struct AgentOptions {
   std::vector<std::string> writable;           // … except these, which are empty and in memory
   std::vector<std::string> missing;            // top-level folders that do not exist
   bool empty_root = false;                     // nothing exists but /mnt
+  bool own_root = false;                       // in memory; the real folders are mounts in it
   std::map<std::string, std::string> replace;  // path: the text that stands there instead
   std::vector<uint16_t> taken_ports;  // somebody outside listens there: 0.0.0.0, never accepting
 };

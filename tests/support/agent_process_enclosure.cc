@@ -32,7 +32,7 @@ class Preparation {
     Try(::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make / private");
     Bind(Settings().agent, folder_ + "/modal-agent");
     Bind(Settings().programs, folder_ + "/bin");
-    if (options_.empty_root || !options_.missing.empty()) {
+    if (options_.empty_root || options_.own_root || !options_.missing.empty()) {
       BuildRoot();
     } else {
       Bind(folder_, "/mnt");
@@ -40,6 +40,7 @@ class Preparation {
     MountFresh("/proc", "proc", "");
     MountFresh("/run", "tmpfs", "mode=0755");
     MountFresh("/tmp", "tmpfs", "mode=1777");
+    if (!IsMissing("/dev")) MountFresh("/dev/shm", "tmpfs", "mode=1777");
     ReplaceFiles();
     if (options_.read_only) MakeReadOnly();
     BringLoopbackUp();

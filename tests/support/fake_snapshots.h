@@ -16,6 +16,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
  public:
   bool wants_dump = false;
   bool has_proven = false;
+  bool wants_another_restore = false;
   bool takes_back = true;  // at once, when a restore failed
   // What it was asked and told, in order: "restore", "served 120", "useless: why", "dump",
   // "proceed", "cancel".
@@ -72,6 +73,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
     if (takes_back) TakenBack();
   }
   bool HasProven() const override { return has_proven; }
+  bool WantsAnotherRestore() const override { return wants_another_restore; }
   bool WantsDump() const override { return wants_dump; }
   void Dump(const Tree& what, DumpEvents events) override {
     calls.emplace_back("dump");

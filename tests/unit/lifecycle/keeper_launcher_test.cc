@@ -138,6 +138,7 @@ TEST_CASE_FIXTURE(Home, "the keeper is started with the first launch, as whom th
   CHECK(started.session == process::SessionMode::kNewSession);
   CHECK(started.no_new_privileges);
   CHECK(started.capabilities == 5);
+  CHECK(started.parent_death_signal == 0);  // whoever restores it ends at once
   CHECK(inherited.size() == 4);
   CHECK(keeper.root() == launcher.started[0].pid);
   CHECK(keeper.workload() == 0);

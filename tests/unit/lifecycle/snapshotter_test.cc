@@ -288,6 +288,28 @@ TEST_CASE_FIXTURE(Desk,
   const snapshot::Job again = JobOf(worker(1));
   CHECK(again.kind == JobKind::kRestore);
   CHECK_FALSE(again.guesses);
+  CHECK(again.image_identity == "key:v1");
+  Say(ReportOf(Kind::kFound), 1);
+  CHECK(Hear(1)->kind == WorkerRequest::Kind::kGoOn);
+}
+
+TEST_CASE_FIXTURE(Desk,
+                  "a guess that has left processes is begun anew when it is called for again") {
+  Restore();
+  SayKey();
+  WorkerReport report = ReportOf(Kind::kAgain);
+  report.value = 1;
+  Say(report);
+  CHECK(answers == 1);
+  CHECK(HasEnded(criu()));
+  CHECK(launcher.started.size() == 2);
+  CHECK(snapshotter->WantsAnotherRestore());
+  Restore();
+  CHECK_FALSE(snapshotter->WantsAnotherRestore());
+  REQUIRE(launcher.started.size() == 4);
+  const snapshot::Job again = JobOf(worker(1));
+  CHECK_FALSE(again.guesses);
+  CHECK(again.image_identity == "key:v1");
   Say(ReportOf(Kind::kFound), 1);
   CHECK(Hear(1)->kind == WorkerRequest::Kind::kGoOn);
 }

@@ -209,6 +209,20 @@ TEST_CASE_FIXTURE(World, "a workload that fails is started again, ever later") {
   CHECK_FALSE(exit_code);
 }
 
+TEST_CASE_FIXTURE(World, "a port that is still held when it is started again ends nothing") {
+  options.restart = Restart::kOnFailure;
+  Serve();
+  owners.answers[7] = health::SocketOwners::Answer::kForeign;  // on its way to its end
+  ExitLast(ExitStatus::Code(1));
+  clock.Advance(500ms);
+  CHECK(launcher.started.size() == 2);
+  CHECK(phase() == Phase::kWaitingForPort);
+  Unlisten();
+  Listen("0.0.0.0", 8000, 8);
+  clock.Advance(100ms);
+  CHECK(phase() == Phase::kServing);
+}
+
 TEST_CASE_FIXTURE(World, "after half a minute of service the back-off begins anew") {
   options.restart = Restart::kOnFailure;
   Serve();

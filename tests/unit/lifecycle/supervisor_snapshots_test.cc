@@ -522,6 +522,36 @@ TEST_CASE_FIXTURE(Kept, "a port that what was killed still holds for a moment is
   }
 }
 
+TEST_CASE_FIXTURE(Kept, "a restore is called for again once nothing of a wrong guess is left") {
+  KillsWork();
+  Start();
+  tree.Add(kRoot);
+  tree.Add(kServer);
+  Listen();
+  snapshots.wants_another_restore = true;
+  snapshots.Answer(Error("what was begun on a guess is begun anew"));
+  Turns();
+  CHECK(tree.SentTo(kServer) == Signals{SIGKILL});
+  CHECK_FALSE(tree.IsAlive(kRoot));
+  CHECK(snapshots.calls == Calls{"restore"});
+  snapshots.wants_another_restore = false;
+  SUBCASE("its port is free") {
+    Unlisten();
+    clock.Advance(2ms);
+    CHECK(snapshots.calls == Calls{"restore", "restore"});
+    CHECK(phase() == Phase::kRestoring);
+    snapshots.Answer(Snapshots::Restored{kRoot, kServer, 800ms, 4096});
+    CHECK(origin() == "restore");
+  }
+  SUBCASE("SIGTERM comes first") {
+    Signal(SIGTERM);
+    Unlisten();
+    clock.Advance(2s);
+    CHECK(snapshots.calls == Calls{"restore", "cancel"});
+    CHECK(exit_code == 128 + SIGTERM);
+  }
+}
+
 TEST_CASE_FIXTURE(Kept, "a cold start after a useless restore has the whole startup timeout") {
   KillsWork();
   StartRestored();
@@ -775,8 +805,9 @@ TEST_CASE_FIXTURE(Kept,
     CHECK(last().spec.argv == Words{"./server"});
     CHECK(last().pid != first);
   }
-  SUBCASE("SIGTERM comes first") {
+  SUBCASE("SIGTERM comes first, and nothing ever comes of it") {
     Signal(SIGTERM);
+    clock.Advance(1s);
     Turns();
     CHECK(exit_code == 3);
   }
@@ -977,6 +1008,17 @@ TEST_CASE_FIXTURE(Creating, "a snapshot that is made ends the tree, is restored,
   }
   CHECK(exit_code == 0);
   CHECK(Holds(stop_reason(), "a cold start takes 320 ms"));
+}
+
+TEST_CASE_FIXTURE(Creating, "SIGTERM during the dump lets it end, and then there is none: 122") {
+  DumpIt();
+  Signal(SIGTERM);
+  EndTree();
+  CHECK(phase() == Phase::kCheckpointing);
+  snapshots.Resumed({});
+  Turns();
+  CHECK(exit_code == 122);
+  CHECK(snapshots.Has("cancel"));
 }
 
 TEST_CASE_FIXTURE(Creating, "a snapshot that gains too little ends with 122") {
@@ -1267,13 +1309,26 @@ TEST_CASE_FIXTURE(Kept, "SIGTERM while a restored tree is waited for stops it in
 
 TEST_CASE_FIXTURE(Kept, "SIGTERM before and during a dump stops the server in order") {
   ReachTheDump();
-  SUBCASE("before the keeper has left") {}
-  SUBCASE("before the dump") { keeper.Left(); }
-  SUBCASE("during the dump") {
+  const pid_t server = last().pid;
+  SUBCASE("before the keeper has left") { Signal(SIGTERM); }
+  SUBCASE("before the dump") {
+    keeper.Left();
+    Signal(SIGTERM);
+  }
+  SUBCASE("during the dump: it is over first") {
     keeper.Left();
     snapshots.Ready();
+    clock.Advance(100ms);
+    Signal(SIGTERM);
+    clock.Advance(100ms);
+    CHECK(phase() == Phase::kCheckpointing);
+    CHECK(tree.SentTo(server).empty());
+    CHECK_FALSE(snapshots.Has("cancel"));
+    SUBCASE("done") { snapshots.Resumed({}); }
+    SUBCASE("given up") { snapshots.Resumed(Error("Connected TCP socket")); }
+    SUBCASE("it takes too long") { clock.Advance(900ms); }
+    SUBCASE("a second one comes") { Signal(SIGTERM); }
   }
-  Signal(SIGTERM);
   CHECK(phase() == Phase::kStopping);
   CHECK(snapshots.Has("cancel"));
   CHECK(tree.SentTo(last().pid) == Signals{SIGTERM});
@@ -1282,6 +1337,51 @@ TEST_CASE_FIXTURE(Kept, "SIGTERM before and during a dump stops the server in or
   Turns();
   CHECK(exit_code == 0);
   CHECK_FALSE(snapshots.dump.on_resumed);
+}
+
+TEST_CASE_FIXTURE(Kept,
+                  "a server that ends while the stop waits for its dump is not started again") {
+  options.restart = Restart::kOnFailure;
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  Signal(SIGTERM);
+  keeper.root_pid = 0;
+  ExitLast(ExitStatus::Code(3));
+  Turns();
+  CHECK(phase() == Phase::kCheckpointing);
+  snapshots.Resumed(Error("the tree is gone"));
+  Turns();
+  clock.Advance(1s);
+  CHECK(exit_code == 3);
+  CHECK(launcher.started.size() == 1);
+}
+
+TEST_CASE_FIXTURE(Kept, "what a broken dump has left is killed at once if SIGTERM came meanwhile") {
+  KillsWork();
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  Signal(SIGTERM);
+  const pid_t server = last().pid;
+  snapshots.Broken("criu: it has ended without an answer");
+  CHECK(phase() == Phase::kStopping);
+  CHECK_FALSE(tree.SentTo(server).empty());
+  CHECK(tree.SentTo(server).back() == SIGKILL);
+  Turns();
+  CHECK(exit_code == 128 + SIGKILL);
+  CHECK(launcher.started.size() == 1);
+}
+
+TEST_CASE_FIXTURE(Kept, "a stop without time for a drain does not wait for a dump either") {
+  options.exit_grace_period = 0ms;
+  ReachTheDump();
+  keeper.Left();
+  snapshots.Ready();
+  Signal(SIGTERM);
+  clock.Advance(0ms);
+  CHECK(phase() == Phase::kStopping);
+  CHECK(snapshots.Has("cancel"));
 }
 
 TEST_CASE_FIXTURE(Kept, "SIGTERM during late hooks ends them too") {

@@ -47,13 +47,34 @@ struct Image {
     spec.environment = {"PATH=/usr/local/bin:/usr/bin"};
   }
   std::string Print() const {
-    const Result<FingerprintResult> result = Fingerprint(spec);
+    const std::string alone = Print(false);
+    CHECK(Print(true) == alone);
+    return alone;
+  }
+  std::string Print(bool reads_ahead) const {
+    FingerprintSpec how = spec;
+    how.reads_ahead = reads_ahead;
+    const Result<FingerprintResult> result = Fingerprint(how);
     return result ? result->digest : "error: " + result.error().message();
   }
 
   FileTree tree;
   FingerprintSpec spec;
 };
+
+TEST_CASE("a large tree has the same fingerprint however far it was read ahead") {
+  const Image image;
+  for (int i = 0; i < 400; ++i) {
+    const std::string folder = "usr/local/lib/" + std::to_string(i % 20) + "/" + std::to_string(i);
+    image.tree.File(folder + "/module.so", std::string(static_cast<size_t>(i), 'x'), kEarlier + i);
+    image.tree.File(folder + "/__pycache__/module.pyc", "none");
+    image.tree.Link(folder + "/near", "module.so");
+    image.tree.Link(folder + "/far", "../../0");
+    if (i % 50 == 0) image.tree.File(folder + "/conda-meta/package.json", "{}", kEarlier);
+  }
+  const std::string print = image.Print();
+  for (int i = 0; i < 20; ++i) CHECK(image.Print(true) == print);
+}
 
 TEST_CASE("the same image has the same fingerprint elsewhere") {
   const Image here;

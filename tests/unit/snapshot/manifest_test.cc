@@ -32,6 +32,7 @@ Manifest Full() {
   manifest.uptime_ms = 12345;
   manifest.descriptors = {{1, "pipe:[77]"}, {2, "pipe:[78]"}};
   manifest.sockets = {"/run/app.sock"};
+  manifest.touches_files = false;
   manifest.processes = {{1000,
                          1,
                          "keeper",
@@ -80,6 +81,7 @@ TEST_CASE("a manifest comes back as it was written, every field of it") {
   REQUIRE(read->descriptors.size() == 2);
   CHECK(read->descriptors[1].id == "pipe:[78]");
   CHECK(read->sockets == full.sockets);
+  CHECK_FALSE(read->touches_files);
   REQUIRE(read->processes.size() == 2);
   CHECK(read->processes[0].stack == std::vector<std::string>{"wait4"});
   CHECK(read->processes[1].parent == 1000);

@@ -3,19 +3,24 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "agent/base/strings.h"
 #include "snapshot/checksum.h"
 
 namespace modal::snapshot {
 
-inline std::string Resealed(nlohmann::json json) {
-  json.erase("checksum");
-  std::string text = json.dump();
-  text.pop_back();
+// Whatever the text is: its last brace gives way to the checksum.
+inline std::string SealedText(std::string_view text) {
+  text = text.substr(0, text.rfind('}'));
   Checksum checksum;
   checksum.Add(text);
   return Concat(text, ",\"checksum\":\"", checksum.Text(), "\"}\n");
+}
+
+inline std::string Resealed(nlohmann::json json) {
+  json.erase("checksum");
+  return SealedText(json.dump());
 }
 
 }  // namespace modal::snapshot

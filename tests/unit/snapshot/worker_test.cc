@@ -1,6 +1,7 @@
 #include "snapshot/worker.h"
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <optional>
 
 #include "agent/base/status_board.h"
@@ -37,10 +39,12 @@ class FakeCriu : public Criu {
   bool leaves_tree_suspect = false;
   std::function<void()> on_dump;     // before anything is frozen
   std::function<void()> on_begin;    // of a restore
+  std::function<void()> on_images;   // it knows what the tree is to be
   std::function<void()> on_restore;  // it has been agreed to
   bool fails_at_once = false;        // a restore: before it has asked
   int restores_begun = 0;
   std::optional<RestoreSpec> restored;  // agreed to
+  bool is_running = false;
 
   Result<CriuTimes> Dump(const DumpSpec& spec) override {
     dumped = spec;
@@ -49,6 +53,7 @@ class FakeCriu : public Criu {
       return std::move(put.error());
     }
     spec.on_moment(CriuMoment::kFrozen);
+    if (Result<void> looked = spec.when_frozen(); !looked) return std::move(looked.error());
     if (failure) return *failure;
     if (Result<void> done = spec.while_frozen(); !done) return std::move(done.error());
     return CriuTimes{Milliseconds(12), 3};
@@ -59,6 +64,7 @@ class FakeCriu : public Criu {
     if (on_begin) on_begin();
     spec.on_moment(CriuMoment::kUp);
     if (failure && fails_at_once) return *failure;
+    if (on_images) on_images();
     spec.on_moment(CriuMoment::kImagesRead);
     if (Result<void> agreed = spec.before_processes(); !agreed) return std::move(agreed.error());
     restored = spec;
@@ -66,6 +72,7 @@ class FakeCriu : public Criu {
     if (failure) return *failure;
     spec.on_moment(CriuMoment::kInPlace);
     if (Result<void> ready = spec.before_running(); !ready) return std::move(ready.error());
+    is_running = true;
     return Restored{4321, {Milliseconds(0), 5}};
   }
 };
@@ -502,7 +509,151 @@ TEST_CASE_FIXTURE(Unnamed, "one that is quarantined is not begun with, and said 
   CHECK(Holds(channel.last_reason(), "quarantined"));
 }
 
-// Lazy pages ---------------------------------------------------------------------------------------
+// Made before the key is known --------------------------------------------------------------------
+
+// The image is identified when a test lets it be.
+struct Early : Unnamed {
+  Early() {
+    manifest.touches_files = false;
+    manifest.times.cold_ms = 800;
+  }
+  void LetGo() {
+    if (!std::exchange(is_let_go, true)) gate.set_value();
+  }
+  std::string Take(Contents contents = SomeContents()) {
+    const Result<ImageIdentity> image = IdentifyImageOf(job);
+    REQUIRE(image);
+    KeyInputs inputs = job.inputs;
+    inputs.image.text = manifest.image_identity = image->text;
+    std::string key = MakeKey(inputs).text;
+    REQUIRE(Problem(Make(*store, key, manifest, std::move(contents))) == "");
+    return key;
+  }
+  // With a file that travels.
+  std::string TakeWithFile() {
+    root.File("var/state", "as it was");
+    Contents contents = SomeContents();
+    const UniqueFd archive(::memfd_create("archive", MFD_CLOEXEC));
+    ChangedFiles changed;
+    changed.files = {{"var", 0}, {"var/state", 9}};
+    changed.bytes = 9;
+    REQUIRE(CarryFiles({root.path(), 0, {}}, changed, archive.get(), kMaxCarried));
+    std::string& bytes = contents["files.tar"];
+    bytes.resize(static_cast<size_t>(::lseek(archive.get(), 0, SEEK_END)));
+    REQUIRE(::pread(archive.get(), bytes.data(), bytes.size(), 0) ==
+            static_cast<ssize_t>(bytes.size()));
+    manifest.carried_files = 2;
+    manifest.carried_bytes = 9;
+    root.Remove("var/state");
+    return Take(std::move(contents));
+  }
+  const FakeChannel& Restore() {
+    channel.reports.clear();
+    job.kind = JobKind::kRestore;
+    Worker(criu, channel, root.path(), [this](const Job& asked) {
+      opened.wait();
+      return IdentifyImageOf(asked);
+    }).Do(job);
+    return channel;
+  }
+
+  Manifest manifest = SomeManifest();
+  std::promise<void> gate;
+  std::shared_future<void> opened = gate.get_future().share();
+  bool is_let_go = false;
+};
+
+TEST_CASE_FIXTURE(Early, "what touches no file is made before the key is known, and runs after") {
+  const std::string key = TakeWithFile();
+  criu.on_restore = [this] {
+    CHECK(channel.reports.empty());
+    CHECK_FALSE(std::filesystem::exists(root.At("var/state")));
+    LetGo();
+  };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  channel.Tell(WorkerRequest::Kind::kServed, 100);
+  Restore();
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kRestored, Kind::kDone});
+  CHECK(BoardText(channel.reports[0].text) == key);
+  CHECK(criu.is_running);
+  CHECK(root.Read("var/state") == "as it was");
+  CHECK(Steps(channel) == Words{"restore.find", "restore.criu", "restore.images", "restore.memory",
+                                "restore.identity", "restore.files", "restore.resume"});
+}
+
+TEST_CASE_FIXTURE(Early, "what was made for another key ends without having run or written") {
+  const std::string other = TakeWithFile();
+  root.File("srv/app.py", "print(2)");
+  criu.on_restore = [this] { LetGo(); };
+  Restore();
+  CHECK(criu.restored);
+  CHECK_FALSE(criu.is_running);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(FailuresOf(other) == 0);
+  CHECK_FALSE(std::filesystem::exists(root.At("var/state")));
+}
+
+TEST_CASE_FIXTURE(Early,
+                  "where there is one of ours after all, it is told that processes go first") {
+  const std::string ours = Take();
+  root.File("srv/app.py", "print(2)");
+  const std::string other = Take();
+  const timespec times[2] = {{1, 0}, {1, 0}};
+  REQUIRE(::utimensat(AT_FDCWD, (folder + "/" + ours).c_str(), times, 0) == 0);
+  root.File("srv/app.py", "print(1)");
+  criu.on_restore = [this] { LetGo(); };
+  Restore();
+  CHECK_FALSE(criu.is_running);
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kAgain});
+  CHECK(BoardText(channel.reports[0].text) == ours);
+  CHECK(channel.reports[1].value == 1);
+  CHECK(FailuresOf(ours) == 0);
+  CHECK(FailuresOf(other) == 0);
+}
+
+TEST_CASE_FIXTURE(Early, "what was found of the image by an earlier job is not looked for again") {
+  const std::string key = Take();
+  job.image_identity = manifest.image_identity;
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Restore();  // would wait for ever
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kFound, Kind::kRestored});
+  CHECK(BoardText(channel.reports[0].text) == key);
+}
+
+TEST_CASE_FIXTURE(Early, "one of ours that fails before its key is known is begun anew") {
+  const std::string key = Take();
+  criu.on_restore = [this] { LetGo(); };
+  criu.failure = Error("criu restore: no");
+  Restore();
+  REQUIRE(channel.kinds() == Kinds{Kind::kKey, Kind::kAgain});
+  CHECK(channel.reports[1].value == 1);
+  CHECK(FailuresOf(key) == 0);
+}
+
+TEST_CASE_FIXTURE(Early, "whatever is not known to touch no file waits for the key") {
+  SUBCASE("it touches files") {
+    manifest.touches_files = true;
+    TakeWithFile();
+  }
+  SUBCASE("a folder that travels is not there") {
+    TakeWithFile();
+    root.Remove("var");
+  }
+  SUBCASE("the files that travel are no archive") {
+    manifest.carried_files = 1;
+    Contents contents = SomeContents();
+    contents["files.tar"] = "no archive at all";
+    Take(std::move(contents));
+  }
+  criu.on_images = [this] { LetGo(); };
+  criu.on_restore = [this] { CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kFound}); };
+  channel.Tell(WorkerRequest::Kind::kGoOn);
+  Restore();
+  CHECK(channel.kinds()[1] == Kind::kFound);
+}
+
+// Lazy pages
+// ---------------------------------------------------------------------------------------
 
 // The beginning of what CRIU keeps about a kernel, as far as anybody looks at it.
 std::string SomeKernelCache() {

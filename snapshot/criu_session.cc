@@ -113,10 +113,12 @@ struct Meaning {
   std::string_view complaint;
   std::string_view means;
 };
-constexpr std::array<Meaning, 3> kMeanings = {{
+constexpr std::array<Meaning, 5> kMeanings = {{
     {"suspending seccomp failed",
      "the container has a seccomp filter: start it with --security-opt=seccomp=unconfined"},
-    {"Unseizable non-zombie", "a process of another user cannot be stopped; let all run as one"},
+    {"Unseizable non-zombie", "a process has become another user's; let all run as one (--user)"},
+    {"Can't create link remap", "an open file has lost the name by which it was opened, not all"},
+    {"Can't lookup mount", "a file is open on a file system that is mounted nowhere here"},
     {"fsnotify:", "a file or folder is watched with inotify, and cannot be found again later"},
 }};
 

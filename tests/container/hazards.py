@@ -14,6 +14,8 @@ What can go wrong with a snapshot, and where else it is tried:
     a zombie holds the pid of a root        stacks.py, "snapshot create": dumped, ended and restored in one container;
                                             integration/snapshots_test.cc: a restored root that has ended is reaped
     files of a failed restore are left      unit/snapshot: replaced_files, worker
+    a thing that stays behind unnoticed     below; unit/snapshot/hazards_test.cc: System V objects, SQLite databases
+    the root is read-only                   below
     a dump is broken off in the tree        damage.py (kill -9); integration/snapshots_test.cc
     told to stop while CRIU is in the tree  unit/lifecycle/supervisor_snapshots_test.cc
 
@@ -44,6 +46,7 @@ from stacks import ASK, RIGHTS
 from trials import trial
 
 SOURCES = os.path.join(TREE, "tests", "container", "stacks", "python")
+WRITE = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"
 RESEED = "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8000/reseed\")'"
 
 
@@ -124,6 +127,60 @@ def reseeded(session, images):
         check((seen[0]["random"] != seen[1]["random"]) == differ, f"the random numbers are {seen}")
         hosts = [one["host"] for one in seen]
         check((hosts == ["host0", "host1"]) == differ, f"the hosts are {hosts}")
+
+
+@trial("in containers whose root is read-only a snapshot is taken and restored")
+def read_only(session, images):
+    store = new_folder(session, "store")
+    for origin in ("cold", "restore"):
+        go(session, images, images.stack("python-alone"), store, origin, options=["--read-only"])
+
+
+# SQLite compares the file's inode number before it writes, and a new container has another.
+DATABASE = """
+import http.server, json, sqlite3
+database = sqlite3.connect({0!r})
+database.execute("pragma journal_mode={1}")
+database.execute("create table if not exists answers(x)")
+database.commit()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        database.execute("insert into answers values(1)")
+        database.commit()
+        body = json.dumps(database.execute("select count(*) from answers").fetchone()[0]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
+"""
+
+
+@trial("an SQLite database that is held open takes writes after a restore, or is not dumped")
+def database(session, images):
+    for place, journal, origins in (("/var/app.db", "delete", ("cold", "cold")), ("/var/app.db", "wal", ("cold", "restore")),
+                                    ("/data/app.db", "delete", ("cold", "restore"))):
+        store = new_folder(session, "store")
+        data = new_folder(session, "data")
+        for origin in origins:
+            with start(session, images, images.stack("python-alone"), store, options=[f"--volume={data}:/data"],
+                       command=("python3", "-c", DATABASE.format(place, journal))) as container:
+                container.wait_ready()
+                check(origin_of(container) == origin, f"it is a {origin_of(container)} start: {container.output()}")
+                if origin == "cold":
+                    end = outcome_of_dump(container)
+                    check((end["event"] == "snapshot.done") == ("restore" in origins), f"the dump: {end}")
+                said = container.execute("python3", "-c", WRITE).stdout
+                check(int(said.split()[-1]) >= 1, f"nothing was written: {said}")
+
+
+@trial("a server with System V semaphores is not dumped, and told why")
+def semaphores(session, images):
+    store = new_folder(session, "store")
+    with start(session, images, images.stack("python-alone"), store, "--on-enter=ipcmk -S 1") as container:
+        container.wait_ready()
+        end = outcome_of_dump(container)
+        check(end["event"] == "snapshot.failed" and "System V semaphores" in end["message"], f"the dump: {end}")
 
 
 @trial("what a restored server writes arrives in the log of the new container")

@@ -398,7 +398,8 @@ TEST_CASE("what is made for another key, before ours is known, ends without havi
   for (AgentOptions::File& file : FolderWith(key, manifest)) options.files.push_back(file);
   AgentProcess agent(std::move(options));
   agent.WaitFor("lifecycle.ready");
-  CHECK(agent.CountReports("criu made") == (manifest.touches_files ? 0 : 1));
+  // Not made either if the key is known before CRIU would make it.
+  CHECK(agent.CountReports("criu made") <= (manifest.touches_files ? 0 : 1));
   CHECK(Contains(agent.Find("snapshot.cold")["message"], "no snapshot of this key"));
   CHECK(agent.Find("snapshot.key")["key"] != key);
   CHECK(agent.Get(8000, "/").status == 200);

@@ -16,8 +16,10 @@ namespace {
 
 constexpr std::string_view kCold = "cold";
 constexpr std::string_view kRestore = "restore";
-// A restore comes first: what only tells how things stand does not compete with it for the CPU.
-constexpr Milliseconds kGatewayDelayBesideRestore{50};
+// A restore comes first, and the first answer: what only tells how things stand does not compete
+// with them for the CPU.
+constexpr Milliseconds kGatewayDelayBesideRestore{250};
+constexpr Milliseconds kGatewayDelayAfterRestore{20};
 // Nothing of a failed restore is worth waiting for.
 constexpr Milliseconds kNoPatience{0};
 constexpr Milliseconds kPortPatience{2000};
@@ -114,7 +116,7 @@ void Supervisor::OnRestored(const Result<Snapshots::Restored>& restored) {
                                         {"pages", restored->lazy ? "lazy" : "eager"},
                                         {"cold_ms", restored->cold},
                                         {"ms", SinceStart()}});
-  StartGatewaySoon();
+  StartGatewayAfter(kGatewayDelayAfterRestore);
   StartStartupTimeout();
   Fire(Trigger::kRestored);
 }

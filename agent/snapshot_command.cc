@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "agent/agent_build.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
 #include "agent/criu_rights.h"
@@ -58,7 +59,7 @@ snapshot::Place LookHere(const SnapshotRequest& request, std::vector<std::string
   snapshot::Place place;
   utsname system{};
   if (::uname(&system) == 0) place.kernel = system.release;
-  place.agent_version = MODAL_VERSION;
+  place.agent_version = AgentBuild();
   const char* path = ::getenv("PATH");
   const auto criu = snapshot::LocateCriu(request.criu, path ? path : "");
   if (criu) {

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "agent/agent_build.h"
 #include "agent/base/strings.h"
 #include "agent/criu_rights.h"
 #include "agent/process/capabilities.h"
@@ -121,7 +122,7 @@ Result<lifecycle::Snapshotter::Options> MakeSnapshotOptions(const lifecycle::Opt
   inputs.kernel = system.release;
   inputs.cpu = *std::move(cpu);
   inputs.criu_build = criu->build;
-  inputs.agent_version = MODAL_VERSION;
+  inputs.agent_version = AgentBuild();
 
   if (!options.command.empty()) {
     Result<std::string> program =

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "agent/base/check.h"
+#include "agent/base/sanitized.h"
 #include "agent/base/strings.h"
 #include "agent/event/uv_clock.h"
 #include "tests/support/run_loop.h"
@@ -24,6 +25,9 @@ namespace modal::lifecycle {
 namespace {
 
 using process::testing::InAnotherProcess;
+
+// ThreadSanitizer writes what it has to say of a process to descriptor 2, when that ends.
+const doctest::skip kTakesStandardError(kThreadSanitizer);
 
 struct Ends {
   UniqueFd near;
@@ -106,7 +110,7 @@ std::string Compare(const std::string& got, const std::string& expected) {
   return Concat("got ", got.size(), " bytes of ", expected.size());
 }
 
-TEST_CASE("a pipe and /dev/null are given to the workload as they are") {
+TEST_CASE("a pipe and /dev/null are given to the workload as they are" * kTakesStandardError) {
   CHECK(InAnotherProcess([]() -> std::string {
           const Ends pipe = PipeOf();
           const Alone alone(pipe.near.get());
@@ -131,7 +135,7 @@ TEST_CASE("a pipe that is another user's is replaced by one of ours" *
   CHECK(wrong == "");
 }
 
-TEST_CASE("standard input is /dev/null") {
+TEST_CASE("standard input is /dev/null" * kTakesStandardError) {
   CHECK(InAnotherProcess([]() -> std::string {
           const Ends pipe = PipeOf();
           const Alone alone(pipe.near.get());
@@ -140,7 +144,8 @@ TEST_CASE("standard input is /dev/null") {
         }) == "");
 }
 
-TEST_CASE("a named pipe, a file, a socket and a terminal are replaced by a pipe that leads there") {
+TEST_CASE("a named pipe, a file, a socket and a terminal are replaced by a pipe that leads there" *
+          kTakesStandardError) {
   const test::TempFolder temp;
   const std::string fifo = temp.path() + "/fifo";
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
@@ -175,7 +180,8 @@ TEST_CASE("a named pipe, a file, a socket and a terminal are replaced by a pipe 
   }
 }
 
-TEST_CASE("a reader that is slow holds the workload up, not us, and nothing is lost") {
+TEST_CASE("a reader that is slow holds the workload up, not us, and nothing is lost" *
+          kTakesStandardError) {
   for (const auto& kind : {SocketPairOf, TerminalOf}) {
     CHECK(InAnotherProcess([&kind]() -> std::string {
             const Ends ends = kind();
@@ -201,7 +207,8 @@ TEST_CASE("a reader that is slow holds the workload up, not us, and nothing is l
   }
 }
 
-TEST_CASE("what is in the pipe at the end is passed on, to a slow reader too") {
+TEST_CASE("what is in the pipe at the end is passed on, to a slow reader too" *
+          kTakesStandardError) {
   CHECK(InAnotherProcess([]() -> std::string {
           Ends ends = SocketPairOf();
           Alone alone(ends.near.get());

@@ -141,6 +141,19 @@ Error Failure(std::string_view what, const CriuAnswer& answer, const std::string
   return Error(Concat("criu ", what, ": ", why));
 }
 
+// What every call needs, a dump as well as a restore.
+Result<CriuOptions> Prepare(const std::string& images_dir, const std::string& work_dir) {
+  Result<std::string> images = LinkTo(images_dir, work_dir);
+  if (!images) return std::move(images.error()).While("criu");
+  Result<std::string> config = WriteConfig(work_dir);
+  if (!config) return std::move(config.error()).While("criu");
+  CriuOptions options;
+  options.images_dir = *std::move(images);
+  options.config_file = *std::move(config);
+  options.notify_scripts = true;
+  return options;
+}
+
 }  // namespace
 
 std::string FirstComplaint(std::string_view log) {
@@ -201,16 +214,11 @@ Result<CriuAnswer> CriuSession::Call(CriuCall call, const CriuOptions& options, 
 }
 
 Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
-  Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
-  if (!images) return std::move(images.error()).While("criu");
-  Result<std::string> config = WriteConfig(spec.work_dir);
-  if (!config) return std::move(config.error()).While("criu");
-  CriuOptions options;
-  options.images_dir = *images;
-  options.config_file = *config;
+  Result<CriuOptions> prepared = Prepare(spec.images_dir, spec.work_dir);
+  if (!prepared) return std::move(prepared.error());
+  CriuOptions& options = *prepared;
   options.pid = spec.root;
   options.leave_running = spec.leave_running;
-  options.notify_scripts = true;
   options.log_file = kDumpLog;
   // It asks before it stops anybody.
   bool has_begun = false;
@@ -228,15 +236,10 @@ Result<CriuTimes> CriuSession::Dump(const DumpSpec& spec) {
 }
 
 Result<Restored> CriuSession::Restore(const RestoreSpec& spec) {
-  Result<std::string> images = LinkTo(spec.images_dir, spec.work_dir);
-  if (!images) return std::move(images.error()).While("criu");
-  Result<std::string> config = WriteConfig(spec.work_dir);
-  if (!config) return std::move(config.error()).While("criu");
-  CriuOptions options;
-  options.images_dir = *images;
-  options.config_file = *config;
+  Result<CriuOptions> prepared = Prepare(spec.images_dir, spec.work_dir);
+  if (!prepared) return std::move(prepared.error());
+  CriuOptions& options = *prepared;
   options.restore_sibling = true;
-  options.notify_scripts = true;
   options.lazy_pages = spec.lazy;
   options.log_file = kRestoreLog;
   for (const ExternalDescriptor& descriptor : spec.descriptors) {

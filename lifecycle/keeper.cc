@@ -126,8 +126,10 @@ Result<process::LaunchSpec> Keeper::SpecOf(const ReceivedRequest& received) {
   spec.argv = std::move(words->argv);
   spec.environment = std::move(words->environment);
   spec.workdir = std::move(words->workdir);
-  // The session is ours: whoever is dumped belongs to it, or made one of his own.
-  spec.session = process::SessionMode::kNewGroup;
+  // The workload leads a session of its own, so that it can be dumped without us. The rest is in
+  // ours: a hook that has ended leaves no session behind that has lost its leader.
+  spec.session =
+      request.is_main ? process::SessionMode::kNewSession : process::SessionMode::kNewGroup;
   for (size_t i = 0; i < request.fd_count && i < request.theirs.size(); ++i) {
     spec.fds.push_back({received.fds[i + 1].get(), request.theirs[i]});
   }

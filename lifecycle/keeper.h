@@ -1,8 +1,9 @@
-// The keeper: a personality of the agent's own binary, the root of the process tree that is dumped.
+// The keeper: a personality of the agent's own binary, above all that can be dumped.
 //
-// Snapshots take one tree, with its session inside of it. The keeper leads that session, is the
-// subreaper of all that runs in it (hooks' servers, daemons, wrappers), and starts startup hooks
-// and workload when the supervisor asks for it. Before a dump it is told to leave: it closes its
+// Snapshots take one tree, with its sessions inside of it. The keeper is the subreaper of all that
+// runs in it (hooks' servers, daemons, wrappers), leads the session of the hooks, and starts
+// startup hooks and workload when the supervisor asks for it. Where there is nobody but the
+// workload and its descendants, these are dumped without it (snapshot/tree.h). Before a dump it is told to leave: it closes its
 // channel, holds no descriptor but its standard ones from then on, and goes on alone, for the tree
 // may be woken in another container. What it still has to say it says by its own end:
 //

@@ -37,7 +37,7 @@ using OnCriuMoment = std::function<void(CriuMoment)>;
 struct DumpSpec {
   std::string images_dir;  // exists and is empty
   std::string work_dir;    // for log and statistics; exists, and is for this call alone
-  pid_t root = 0;          // of the tree: the keeper
+  pid_t root = 0;          // of the tree
   bool leave_running = true;
   // Called when the tree is frozen and nothing of it has been looked at; an Error as below.
   std::function<Result<void>()> when_frozen;

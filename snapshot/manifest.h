@@ -80,7 +80,7 @@ struct Manifest {
   std::vector<std::string> command;
   std::vector<std::string> variables;  // names of the environment that is part of the key
 
-  pid_t root = 0;             // of the tree: the keeper
+  pid_t root = 0;             // of the tree
   pid_t workload = 0;         // the server\'s own process; 0: a hook has started it
   uint64_t capabilities = 0;  // bit mask the tree was pinned to
   uid_t uid = 0;

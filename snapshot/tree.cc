@@ -142,6 +142,16 @@ std::vector<std::string> BoundPaths(const std::set<std::string>& links) {
 
 }  // namespace
 
+pid_t RootToDump(pid_t keeper, pid_t workload, const std::vector<process::ProcessInfo>& all) {
+  bool is_leader = false;
+  for (const process::ProcessInfo& process : all) {
+    if (process.parent == keeper && process.pid != workload) return keeper;
+    if (process.pid != workload) continue;
+    is_leader = process.parent == keeper && process.session == workload && process.state != 'Z';
+  }
+  return is_leader ? workload : keeper;
+}
+
 Result<TreeFacts> LookAtTree(pid_t root, pid_t holder, uid_t uid, gid_t gid) {
   const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
   if (!all) return all.error();

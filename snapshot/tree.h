@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/process/process_table.h"
 #include "snapshot/manifest.h"
 
 namespace modal::snapshot {
@@ -20,6 +21,12 @@ struct TreeFacts {
   std::vector<std::string> sockets;  // absolute paths at which it listens or receives
   std::vector<std::string> files;    // those of what it has open, sorted; folders and devices too
 };
+
+// The process to dump with all that is below it: the workload itself where the keeper stands for
+// nobody else (no daemon, no hook's server) and the workload leads a session of its own; else the
+// keeper. A tree without the keeper is restored sooner, and ends with the workload as any other
+// does.
+pid_t RootToDump(pid_t keeper, pid_t workload, const std::vector<process::ProcessInfo>& all);
 
 // `holder`: the agent. `uid` and `gid`: whose tree it is (agent/process/file_user.h). An Error:
 // there is no /proc, or `root` is gone.

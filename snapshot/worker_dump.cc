@@ -9,9 +9,11 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "agent/base/strings.h"
 #include "agent/process/file_user.h"
+#include "agent/process/process_table.h"
 #include "snapshot/changed_files.h"
 #include "snapshot/hazards.h"
 #include "snapshot/held_files.h"
@@ -54,7 +56,6 @@ Manifest NewManifest(const Job& job) {
   KeyInputs inputs = job.inputs;
   inputs.image.text = job.image_identity;
   for (const auto& [name, hash] : MakeKey(inputs).variables) manifest.variables.push_back(name);
-  manifest.root = job.root;
   manifest.workload = job.workload;
   manifest.capabilities = job.inputs.capabilities;
   manifest.uid = job.inputs.uid;
@@ -63,6 +64,12 @@ Manifest NewManifest(const Job& job) {
   manifest.times.cold_ms = job.cold_ms;
   manifest.times.hooks_ms = job.hooks_ms;
   return manifest;
+}
+
+Result<pid_t> FindRoot(const Job& job) {
+  const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
+  if (!all) return all.error();
+  return RootToDump(job.root, job.workload, *all);
 }
 
 }  // namespace
@@ -93,7 +100,9 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
+  const Result<pid_t> root = FindRoot(job);
+  if (!root) return root.error();
+  Result<TreeFacts> facts = LookAtTree(*root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
@@ -107,6 +116,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   if (!go) return go.error();
 
   Manifest manifest = NewManifest(job);
+  manifest.root = *root;
   manifest.processes = std::move(facts->processes);
   manifest.descriptors = std::move(facts->descriptors);
   manifest.sockets = std::move(facts->sockets);
@@ -119,6 +129,10 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   UnlinkedFiles unlinked;
   std::optional<HeldFiles> held;
   spec.when_frozen = [&]() -> Result<void> {
+    // Whoever has left the workload since is the keeper's now, and stands outside.
+    const Result<pid_t> still = FindRoot(job);
+    if (!still) return still.error();
+    if (*still != *root) return Error("a process has left the workload's tree in this moment");
     const process::FileUser user(manifest.uid, manifest.gid);
     held = HeldFiles::Look(manifest.root);
     unlinked.Open(manifest.root);

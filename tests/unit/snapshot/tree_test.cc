@@ -22,6 +22,26 @@ std::string LinkOf(int fd) {
   return std::filesystem::read_symlink(Concat("/proc/self/fd/", fd)).string();
 }
 
+process::ProcessInfo Running(pid_t pid, pid_t parent, pid_t session, char state = 'S') {
+  return {pid, parent, session, session, state, "server"};
+}
+
+TEST_CASE("a workload that is alone below the keeper is dumped without it") {
+  const process::ProcessInfo agent = Running(1, 0, 0);
+  const process::ProcessInfo keeper = Running(1000, 1, 1000);
+  const process::ProcessInfo server = Running(1001, 1000, 1001);
+  const process::ProcessInfo worker = Running(1002, 1001, 1001);
+  const process::ProcessInfo daemon = Running(1005, 1000, 1005);
+  CHECK(RootToDump(1000, 1001, {agent, keeper, server, worker}) == 1001);
+  CHECK(RootToDump(1000, 1001, {agent, keeper, server, worker, daemon}) == 1000);
+  CHECK(RootToDump(1000, 1001, {daemon, server, keeper, agent}) == 1000);
+  // A hook has started the server; it has ended, or is about to; it belongs to another session.
+  CHECK(RootToDump(1000, 0, {agent, keeper, daemon}) == 1000);
+  CHECK(RootToDump(1000, 1001, {agent, keeper}) == 1000);
+  CHECK(RootToDump(1000, 1001, {agent, keeper, Running(1001, 1000, 1001, 'Z')}) == 1000);
+  CHECK(RootToDump(1000, 1001, {agent, keeper, Running(1001, 1000, 1000)}) == 1000);
+}
+
 TEST_CASE("every process of a tree is described, its root first") {
   pid_t grandchild = 0;
   int ends[2];

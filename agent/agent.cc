@@ -131,6 +131,8 @@ Result<void> Agent::SetUp() {
     log_.Warn("agent.subreaper",
               {{"message", "cannot become a subreaper: orphans of the workload will be lost"}});
   }
+  // First of all, for CRIU takes its time to start.
+  if (Result<void> made = MakeSnapshots(); !made) return made;
   Result<std::unique_ptr<event::Signals>> signals =
       event::Signals::Watch(loop_, [this](const event::SignalEvent& signal) { OnSignal(signal); });
   if (!signals) return std::move(signals.error());
@@ -144,7 +146,6 @@ Result<void> Agent::SetUp() {
   if (Result<void> made = MakeGateway(); !made) return made;
   job_control_ =
       std::make_unique<lifecycle::JobControl>(reaper_, ControllingTerminal(), is_process_1_);
-  if (Result<void> made = MakeSnapshots(); !made) return made;
   const lifecycle::Options& options = invocation_.options;
   supervisor_ = std::make_unique<lifecycle::Supervisor>(
       options,
@@ -198,6 +199,8 @@ Result<void> Agent::MakeSnapshots() {
   snapshots_ = std::make_unique<lifecycle::Snapshotter>(
       loop_, clock_, launcher_, tree_, log_, *std::move(made),
       std::array<int, 2>{output_->standard()[1], output_->standard()[2]});
+  // Who only attaches to a server has nothing that could be restored.
+  if (!options.command.empty()) snapshots_->Begin();
   return {};
 }
 

@@ -367,8 +367,14 @@ void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::strin
 // What the supervisor asks for
 // ---------------------------------------------------------------------
 
+void Snapshotter::Begin() {
+  has_begun_ = true;
+  StartRestore(true);
+}
+
 void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
+  if (std::exchange(has_begun_, false)) return;
   StartRestore(!std::exchange(is_again_, false));
 }
 

@@ -139,6 +139,9 @@ class Snapshotter : public Snapshots {
               Log& log, Options options, std::array<int, 2> standard);
   ~Snapshotter() override;
 
+  // Starts what the first Restore() needs, ahead of it: CRIU takes its time until it can be spoken
+  // with. What fails is told there.
+  void Begin();
   void Restore(OnRestored on_restored) override;
   bool WantsAnotherRestore() const override { return is_again_; }
   void WatchMemory(OnMemory on_memory) override { on_memory_ = std::move(on_memory); }
@@ -200,7 +203,8 @@ class Snapshotter : public Snapshots {
   int64_t job_began_us_ = 0;
   bool has_snapshot_ = false;  // of this key, whatever it is worth
   bool has_proven_ = false;
-  bool is_again_ = false;  // what was begun on a guess had processes that have to be gone first
+  bool has_begun_ = false;  // and Restore() has still to come
+  bool is_again_ = false;   // what was begun on a guess had processes that have to be gone first
   OnRestored on_restored_;
   OnMemory on_memory_;
   OnJudged on_judged_;

@@ -20,7 +20,6 @@ ImageCheck::ImageCheck(std::string folder, const std::vector<ImageFile>& files, 
     (IsMemory(file.name) ? memory_ : others_).files.push_back(file);
   }
   Start(others_);
-  Start(memory_);
 }
 
 ImageCheck::~ImageCheck() {
@@ -30,7 +29,15 @@ ImageCheck::~ImageCheck() {
 }
 
 Result<void> ImageCheck::AwaitOthers() { return Await(others_); }
-Result<void> ImageCheck::AwaitMemory() { return Await(memory_); }
+
+void ImageCheck::StartMemory() {
+  if (!std::exchange(has_started_memory_, true)) Start(memory_);
+}
+
+Result<void> ImageCheck::AwaitMemory() {
+  StartMemory();
+  return Await(memory_);
+}
 
 bool ImageCheck::IsMemory(const std::string& name) {
   constexpr std::string_view kPages = "images/pages-";

@@ -1,10 +1,10 @@
 // Whether a snapshot's files are still what was published: compares their checksums with those of
 // the manifest before anything of the tree runs.
 //
-// Two threads read from the start on: one the images of memory (pages-N.img), while CRIU reads them
-// too; the other one everything else, which is little, and must be right before CRIU sees it. What
-// one of them has found wrong is told by its Await, again and again. The destructor ends both,
-// within a piece of a file.
+// Two threads read. One from the start on: everything but memory, which is little, and must be
+// right before CRIU sees it. The other one, once it is told to, the images of memory (pages-N.img),
+// while CRIU reads them too. What one of them has found wrong is told by its Await, again and again.
+// The destructor ends both, within a piece of a file.
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,9 @@ class ImageCheck {
   ImageCheck& operator=(const ImageCheck&) = delete;
 
   Result<void> AwaitOthers();
+  // Not before CRIU has come so far: until then the CPU has better things to do. Once.
+  void StartMemory();
+  // Starts it, if nobody has.
   Result<void> AwaitMemory();
 
   // Whether the file holds the memory of processes.
@@ -38,6 +41,8 @@ class ImageCheck {
     Result<void> found;
     std::thread thread;
   };
+
+  bool has_started_memory_ = false;
 
   void Start(Reader& reader);
   Result<void> Compare(const std::vector<ImageFile>& files) const;

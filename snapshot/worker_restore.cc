@@ -230,6 +230,7 @@ Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Fou
     return *carried;
   };
   spec.before_processes = [&]() -> Result<void> {
+    check->StartMemory();
     if (asked == Asked::kNotYet && may_be_early && !inquiry.is_known()) {
       is_early = true;
       Enter(BootStep::kRestoreMemory);

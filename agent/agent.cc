@@ -96,6 +96,7 @@ Agent::Agent(event::Loop& loop, Invocation invocation,
       exit_code_(kExitAgentError),
       loop_(loop),
       clock_(loop_),
+      started_(clock_.Now()),
       sink_(STDERR_FILENO),
       pump_(clock_, sink_),
       log_(pump_, invocation_.log_format, invocation_.log_level),
@@ -155,7 +156,7 @@ Result<void> Agent::SetUp() {
           [this] { return reaper_.last_orphan(); },
           [this](health::AgentStatus& status) { Count(status); },
           [this](std::vector<std::string>& changed) { return Reload(changed); }, own_listeners_,
-          snapshots_.get(), keeper_.get(), no_snapshots_},
+          snapshots_.get(), keeper_.get(), no_snapshots_, started_},
       [this] { return job_control_->seat(); },
       [this](int exit_code) {
         exit_code_ = exit_code;

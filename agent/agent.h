@@ -61,6 +61,7 @@ class Agent {
 
   event::Loop& loop_;
   event::UvClock clock_;
+  Clock::TimePoint started_;
   DescriptorSink sink_;
   event::LogPump pump_;
   Log log_;

@@ -9,11 +9,11 @@
 #include "agent/criu_trial.h"
 #include "agent/event/signals.h"
 #include "agent/gateway.h"
+#include "agent/process/title.h"
 #include "healthcheck/gateway_channel.h"
 #include "lifecycle/keeper.h"
 #include "lifecycle/keeper_protocol.h"
 #include "snapshot/page_worker.h"
-#include "snapshot/worker.h"
 
 namespace {
 
@@ -37,6 +37,7 @@ int Fail(const modal::Error& error) {
 
 int main(int argc, char** argv) {
   modal::event::BlockSignals();
+  modal::process::KeepArguments(argc, argv);
   FillStandardDescriptors();
   const std::span<char* const> arguments(argv, static_cast<size_t>(argc));
   if (argc > 0 && std::string_view(argv[0]) == modal::health::kGatewayArgv0) {
@@ -44,9 +45,6 @@ int main(int argc, char** argv) {
   }
   if (argc > 0 && std::string_view(argv[0]) == modal::lifecycle::kKeeperArgv0) {
     return modal::lifecycle::RunKeeper(arguments);
-  }
-  if (argc > 0 && std::string_view(argv[0]) == modal::snapshot::kWorkerArgv0) {
-    return modal::snapshot::RunWorker(arguments);
   }
   if (argc > 0 && std::string_view(argv[0]) == modal::snapshot::kPagesArgv0) {
     return modal::snapshot::RunPageWorker(arguments);

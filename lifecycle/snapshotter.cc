@@ -13,6 +13,7 @@
 #include "agent/base/strings.h"
 #include "agent/process/capabilities.h"
 #include "snapshot/criu_launch.h"
+#include "snapshot/worker.h"
 
 namespace modal::lifecycle {
 namespace {
@@ -67,9 +68,11 @@ Result<void> Snapshotter::Start(snapshot::Job job, Milliseconds limit) {
   if (!criu) return std::move(criu.error());
   Result<SocketPair> channel = MakeSocketPair();
   if (!channel) return std::move(channel.error());
-  // CRIU first: it takes its time to start, and the worker has other things to do meanwhile.
-  if (Result<void> started = StartCriu(criu->first.get()); !started) return started;
+  // The worker first, which is there at once, and has things to do while CRIU starts.
   if (Result<void> started = StartWorker(job, channel->first.get(), criu->second.get()); !started) {
+    return started;
+  }
+  if (Result<void> started = StartCriu(criu->first.get()); !started) {
     EndHelpers();
     return started;
   }
@@ -111,7 +114,7 @@ Result<void> Snapshotter::StartWorker(const snapshot::Job& job, int channel, int
   Result<UniqueFd> sealed = snapshot::SealJob(job);
   if (!sealed) return std::move(sealed.error());
   process::LaunchSpec spec;
-  spec.executable = options_.executable;
+  spec.personality = snapshot::RunWorker;
   spec.argv = {snapshot::kWorkerArgv0};
   spec.workdir = "/";
   spec.fds.push_back({channel, snapshot::kWorkerChannelFd});

@@ -64,7 +64,7 @@ Supervisor::Supervisor(Options options, Parts parts, std::function<Seat()> seat,
       parts_(std::move(parts)),
       seat_(std::move(seat)),
       on_finished_(std::move(on_finished)),
-      started_(parts_.clock.Now()),
+      started_(parts_.started.value_or(parts_.clock.Now())),
       alive_(std::make_shared<bool>(true)) {
   SetBoardText(status_.version, MODAL_VERSION);
   SetBoardText(status_.command, ShellJoin(options_.command));

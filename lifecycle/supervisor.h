@@ -66,6 +66,8 @@ class Supervisor {
     Snapshots* snapshots = nullptr;
     TreeKeeper* keeper = nullptr;
     std::string no_snapshots = {};  // why there are none, though they were asked for
+    // When the agent was started, from which all times are counted; nothing: now.
+    std::optional<Clock::TimePoint> started = {};
   };
 
   // `seat`: where we sit at this moment. With a terminal the workload stays in our session, and
@@ -261,6 +263,7 @@ class Supervisor {
   std::unique_ptr<Timer> startup_timeout_;
   std::unique_ptr<Timer> startup_probe_;
   std::unique_ptr<Timer> port_look_;
+  std::unique_ptr<Timer> verdict_;  // that it has served is noted then
   std::unique_ptr<Timer> stop_after_dump_;  // asked to stop; at its limit at the latest
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;

@@ -20,6 +20,7 @@ constexpr std::string_view kRestore = "restore";
 // with them for the CPU.
 constexpr Milliseconds kGatewayDelayBesideRestore{250};
 constexpr Milliseconds kGatewayDelayAfterRestore{20};
+constexpr Milliseconds kVerdictDelay{20};
 // Nothing of a failed restore is worth waiting for.
 constexpr Milliseconds kNoPatience{0};
 constexpr Milliseconds kPortPatience{2000};
@@ -56,8 +57,10 @@ void Supervisor::EnterRestoring() {
   if (attached_ && !TakeBaseline()) return Fire(Trigger::kAgentFailed);
   if (attached_ && IsCreating()) return EndOfCreate("there is no COMMAND to start, and no hook");
   if (attached_) return Fire(Trigger::kRestoreFailed);
-  EnterStep(BootStep::kRestore);
-  restore_began_ = parts_.clock.Now();
+  // At the start of the agent nothing has come before its processes.
+  restore_began_ = status_.timeline.spans().empty() ? started_ : parts_.clock.Now();
+  status_.timeline.Enter(BootStep::kRestore, MicrosecondsOf(restore_began_));
+  Publish();
   parts_.snapshots->WatchMemory(
       [this](const Result<PageHelper::AllIn>& all_in) { OnMemory(all_in); });
   StartRestore();
@@ -128,6 +131,7 @@ void Supervisor::OnMemory(const Result<PageHelper::AllIn>& all_in) {
     status_.pages_in_ms = SinceStart();
     return Publish();
   }
+  verdict_.reset();
   const std::string why = "lazy pages: " + all_in.error().message();
   parts_.log.Error("snapshot.memory_lost", {{"message", all_in.error().message()}});
   const bool is_up = status_.phase == Phase::kWaitingForPort || status_.phase == Phase::kServing;
@@ -143,6 +147,7 @@ void Supervisor::OnMemory(const Result<PageHelper::AllIn>& all_in) {
 // The tree ran, but nobody was served: no reason not to serve now.
 void Supervisor::RestoreCameToNothing(const std::string& why) {
   parts_.log.Warn("snapshot.useless", {{"message", why}});
+  verdict_.reset();
   status_.timeline.Fail();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
@@ -345,7 +350,11 @@ void Supervisor::NoteServed() {
       tree_is_to_end_
           ? std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - restore_began_)
           : Milliseconds(SinceStart());
-  if (!IsCreating()) return parts_.snapshots->RestoreServed(ready, nullptr);
+  if (!IsCreating()) {
+    verdict_ = parts_.clock.After(
+        kVerdictDelay, [this, ready] { parts_.snapshots->RestoreServed(ready, nullptr); });
+    return;
+  }
   awaits_judgement_ = true;
   parts_.snapshots->RestoreServed(
       ready, [this, ready](const Result<Snapshots::Judgement>& judged) { OnTried(ready, judged); });

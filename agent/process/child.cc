@@ -9,8 +9,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "agent/process/capabilities.h"
 #include "agent/process/terminal.h"
+#include "agent/process/title.h"
 
 namespace modal::process {
 namespace {
@@ -198,18 +201,42 @@ bool Execute(const ChildPlan& plan, ChildReport& report) {
 bool Prepare(ChildPlan& plan, ChildReport& report) {
   return EnterGroup(plan, report) && MapDescriptors(plan, report) && SetLimits(plan, report) &&
          ChangeUser(plan, report) && SetUpCapabilities(plan, report) &&
-         EnterWorkdir(plan, report) && GiveUpPrivileges(plan, report) &&
-         TieToParent(plan, report) && ResetSignals(report) && InstallFilter(plan, report);
+         EnterWorkdir(plan, report) && GiveUpPrivileges(plan, report) && TieToParent(plan, report);
+}
+
+// What an exec would close, and the rest.
+void CloseOthers(const ChildPlan& plan) {
+  std::vector<unsigned> kept;
+  for (const FdMapping& mapping : plan.fds) kept.push_back(static_cast<unsigned>(mapping.theirs));
+  std::sort(kept.begin(), kept.end());
+  unsigned first = STDERR_FILENO + 1;
+  for (const unsigned fd : kept) {
+    if (fd < first) continue;
+    if (fd > first) (void)::close_range(first, fd - 1, 0);
+    first = fd + 1;
+  }
+  (void)::close_range(first, ~0U, 0);
 }
 
 }  // namespace
 
 void RunChild(ChildPlan& plan, ChildReport& report) {
-  if (Prepare(plan, report)) Execute(plan, report);
+  const bool is_ready =
+      Prepare(plan, report) && ResetSignals(report) && InstallFilter(plan, report);
+  if (is_ready) Execute(plan, report);
   if (plan.report_fd >= 0) {
     [[maybe_unused]] const ssize_t size = ::write(plan.report_fd, &report, sizeof(report));
   }
   ::_exit(report.step == Step::kExec && report.error == ENOENT ? kExitNotFound : kExitAgentError);
+}
+
+void RunCopy(ChildPlan& plan, Personality personality) {
+  ChildReport report;
+  if (!Prepare(plan, report)) ::_exit(kExitAgentError);
+  CloseOthers(plan);
+  SetTitle(plan.argv[0]);
+  const std::vector<const char*>& argv = plan.argv;
+  ::_exit(personality({const_cast<char* const*>(argv.data()), argv.size() - 1}));
 }
 
 }  // namespace modal::process

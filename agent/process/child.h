@@ -2,7 +2,8 @@
 //
 // The plan is made before the fork. RunChild() runs in the vfork child, in the parent's memory: it
 // allocates nothing, takes no lock, calls nothing that keeps state in the C library (raw system
-// calls where glibc would tell other threads), and leaves only by execve or _exit.
+// calls where glibc would tell other threads), and leaves only by execve or _exit. RunCopy() runs
+// in the child of a fork, which has its memory to itself.
 #pragma once
 
 #include <sys/types.h>
@@ -68,5 +69,6 @@ struct ChildPlan {
 
 // `report` is the parent's: shared memory, as long as this was a vfork. The plan is used up.
 [[noreturn]] void RunChild(ChildPlan& plan, ChildReport& report);
+[[noreturn]] void RunCopy(ChildPlan& plan, Personality personality);
 
 }  // namespace modal::process

@@ -68,7 +68,9 @@ Result<void> PrepareProgram(const LaunchSpec& spec, Preparation& preparation) {
   if (!spec.workdir.empty() && ::stat(spec.workdir.c_str(), &workdir) != 0 && errno == ENOENT) {
     return Error(Concat("workdir ", spec.workdir, ": no such directory"));
   }
-  if (!spec.executable.empty()) {
+  if (spec.personality != nullptr) {
+    if (spec.argv.empty()) return Error("a personality without a title");
+  } else if (!spec.executable.empty()) {
     preparation.candidates = {spec.executable == kOwnExecutable ? OwnExecutable()
                                                                 : spec.executable};
   } else {
@@ -424,6 +426,12 @@ Result<std::unique_ptr<Process>> ProcessLauncher::Launch(const LaunchSpec& spec,
   Preparation preparation;
   if (auto done = Prepare(spec, preparation); !done) return AsAgentError(std::move(done.error()));
 
+  if (spec.personality != nullptr) {
+    const pid_t copy = ::fork();
+    if (copy < 0) return AsAgentError(ForkError(errno));
+    if (copy == 0) RunCopy(preparation.plan, spec.personality);
+    return Adopt(copy, std::move(on_exit));
+  }
   ChildReport report;
   ReportPipe pipe(preparation.plan);
   const pid_t pid = Fork(preparation.plan, report);

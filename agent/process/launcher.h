@@ -11,6 +11,9 @@
 // no_new_privs, parent-death signal, signals, seccomp, exec. Workdir and program are thus looked at
 // as the new user.
 //
+// A personality is run by a copy of us, without an exec. Launch() does not wait for it: what fails
+// on its way ends it with kExitAgentError.
+//
 // Launch() returns a Process, or an Error whose exit_code() is 127 (not found), 126 (found, but
 // cannot be executed) or 125 (everything else: no such user, fork failed, ...). `on_exit` runs
 // once, from the Reaper, while the process is still a zombie: its pid and group cannot be reused
@@ -25,6 +28,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -53,10 +57,15 @@ struct ResourceLimit {
   rlimit limit;
 };
 
+// As main(); what it returns is the exit code. It has the descriptors that LaunchSpec names for it,
+// 0, 1 and 2, and no others; signals are as they are with us.
+using Personality = int (*)(std::span<char* const> argv);
+
 struct LaunchSpec {
   std::vector<std::string> argv;         // argv[0] is searched in the child's PATH if it has no '/'
   std::string executable;                // instead of argv[0]: a path, not searched;
                                          // "/proc/self/exe" also works without /proc
+  Personality personality = nullptr;     // instead of a program; argv[0] is its title
   std::vector<std::string> environment;  // "NAME=value", the whole of it
   std::string workdir;                   // empty: ours
   SessionMode session = SessionMode::kNewSession;

@@ -14,6 +14,7 @@
 
 #include "agent/base/status_board.h"
 #include "snapshot/criu_launch.h"
+#include "snapshot/worker.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_launcher.h"
 #include "tests/support/fake_log.h"
@@ -78,8 +79,8 @@ struct Desk {
                                published.emplace(result);
                              }});
   }
-  Started& criu(size_t job = 0) { return launcher.started.at(2 * job); }
-  Started& worker(size_t job = 0) { return launcher.started.at(2 * job + 1); }
+  Started& criu(size_t job = 0) { return launcher.started.at(2 * job + 1); }
+  Started& worker(size_t job = 0) { return launcher.started.at(2 * job); }
   snapshot::Job JobOf(Started& one) {
     Result<snapshot::Job> job = snapshot::ReadJob(inherited[one.pid][snapshot::kWorkerJobFd].get());
     REQUIRE(job);
@@ -153,7 +154,7 @@ TEST_CASE_FIXTURE(Desk, "a restore starts CRIU and a worker, with what each need
   const int said = inherited[criu().pid][STDERR_FILENO].get();
   CHECK(::write(said, "too early", 9) == 9);
   CHECK(snapshot::WhatCriuSaid(work_dir()) == "too early");
-  CHECK(worker().spec.executable == "/proc/self/exe");
+  CHECK((worker().spec.personality == snapshot::RunWorker));
   CHECK(worker().spec.argv == Words{snapshot::kWorkerArgv0});
   CHECK(worker().spec.environment.empty());
   CHECK(worker().spec.parent_death_signal == SIGKILL);

@@ -126,6 +126,9 @@ TEST_CASE_FIXTURE(Kept, "a restored tree whose port is open serves, and its wort
   clock.Advance(20ms);
   CHECK(phase() == Phase::kServing);
   CHECK(origin() == "restore");
+  // First of all its clients have its time.
+  CHECK(snapshots.calls == Calls{"restore"});
+  clock.Advance(20ms);
   REQUIRE(snapshots.calls.size() == 2);
   CHECK(Holds(snapshots.calls[1], "served "));
   CHECK(snapshots.calls[1] == "served " + std::to_string(published.ready_ms));
@@ -601,6 +604,7 @@ TEST_CASE("late hooks run once the server is ready, outside of the tree, and bef
     world.ExitLast(ExitStatus::Code(0));
     CHECK(world.phase() == Phase::kServing);
     CHECK(world.published.hooks_run == 2);
+    world.clock.Advance(20ms);
     CHECK(world.snapshots.Has("served " + std::to_string(world.published.ready_ms)) == restored);
   }
 }

@@ -291,7 +291,13 @@ void Supervisor::DumpEnded(const std::string& problem) {
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (problem.empty()) return;
-  if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, true);
+  // Somebody else has been quicker: nothing is wrong, and nothing is missing.
+  const bool is_declined = !dump_began_ && !parts_.snapshots->WantsDump();
+  if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, !is_declined);
+  if (is_declined) {
+    parts_.log.Info("snapshot.declined", {{"message", problem}});
+    return NoteSnapshot("not taken: " + problem);
+  }
   status_.timeline.Fail();
   parts_.log.Warn("snapshot.failed", {{"message", problem}});
   NoteSnapshot("no snapshot: " + problem);

@@ -9,6 +9,7 @@
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "lifecycle/supervisor.h"
+#include "snapshot/own_root.h"
 #include "snapshot/verdict.h"
 
 namespace modal::lifecycle {
@@ -218,8 +219,22 @@ void Supervisor::OnReady() {
   RunLateHooks();
 }
 
+// It works, and nobody gains by it: no other container will ever find what is about to be made.
+void Supervisor::WarnOfOwnRoot() {
+  if (options_.snapshots.mode != SnapshotMode::kAuto) return;
+  const std::string& folder = options_.snapshots.folder;
+  const std::optional<snapshot::FolderPlace> place = snapshot::LookAtPlace(folder);
+  if (!place || !snapshot::EndsWithContainer(*place)) return;
+  parts_.log.Warn("snapshot.not_shared",
+                  {{"message", Concat("no other container finds the snapshots in ", folder,
+                                      ": it is part of this container; mount a volume there (-v "
+                                      "VOLUME:",
+                                      folder, ")")}});
+}
+
 void Supervisor::EnterCheckpointing() {
   EnterStep(BootStep::kDump);
+  WarnOfOwnRoot();
   quiesce_began_ = parts_.clock.Now();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));

@@ -1,21 +1,16 @@
 #include "agent/gateway_probes.h"
 
 #include <sys/socket.h>
-#include <sys/uio.h>
 
-#include <array>
 #include <cerrno>
-#include <cstring>
+#include <span>
+#include <utility>
 
+#include "agent/base/passed_descriptors.h"
 #include "agent/base/status_board.h"
 #include "agent/event/name_files.h"
 
 namespace modal {
-namespace {
-
-constexpr size_t kMostDescriptors = 4;
-
-}  // namespace
 
 using health::GatewayReply;
 using health::GatewayRequest;
@@ -36,34 +31,17 @@ Result<std::unique_ptr<GatewayProbes>> GatewayProbes::Start(event::Loop& loop, C
 
 void GatewayProbes::OnReadable() {
   GatewayRequest request;
-  iovec piece{&request, sizeof request};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostDescriptors * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t size =
-      ::recvmsg(channel_.get(), &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
-  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size <= 0) {
+  ReceivedDescriptors received = ReceiveWithDescriptors(
+      channel_.get(), std::as_writable_bytes(std::span(&request, 1)), MSG_DONTWAIT | MSG_TRUNC);
+  if (received.size < 0 && errno == EAGAIN) return;
+  if (received.size <= 0) {
     poller_->WaitFor(false, false);
     on_closed_();
     return;
   }
-  Descriptors descriptors;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
-      int fd = -1;
-      std::memcpy(&fd, reinterpret_cast<const char*>(header) + at, sizeof fd);
-      descriptors.emplace_back(fd);
-    }
-  }
-  if (size != static_cast<ssize_t>(sizeof request)) return;
+  if (received.size != static_cast<ssize_t>(sizeof request)) return;
   if (request.kind == GatewayRequest::Kind::kProbe) return Begin(request);
-  if (on_order_) on_order_(request, std::move(descriptors));
+  if (on_order_) on_order_(request, std::move(received.descriptors));
 }
 
 void GatewayProbes::Begin(const GatewayRequest& request) {

@@ -8,8 +8,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
+#include "agent/base/passed_descriptors.h"
 #include "agent/base/strings.h"
 
 namespace modal::lifecycle {
@@ -219,20 +221,10 @@ Result<void> GatewayProcess::Reconfigure(const DataPlane& data_plane) {
 Result<void> GatewayProcess::SendConfig() {
   GatewayRequest request{};
   request.kind = GatewayRequest::Kind::kConfig;
-  iovec bytes{&request, sizeof request};
   const int descriptors[] = {config_.get(), access_log_.get()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)]{};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof descriptors);
-  std::memcpy(CMSG_DATA(header), descriptors, sizeof descriptors);
-  if (::sendmsg(channel_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return {};
+  const ssize_t sent = SendWithDescriptors(channel_.get(), std::as_bytes(std::span(&request, 1)),
+                                           descriptors, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent >= 0) return {};
   return Error::FromErrno("the gateway takes no new settings", errno);
 }
 

@@ -102,6 +102,7 @@ class Supervisor {
   void EnterLaunching();
   void EnterWaitingForPort();
   void EnterCheckpointing();
+  void WarnOfOwnRoot();
   void EnterServing();
   void EnterDraining();
   void EnterStopping(Phase from);

@@ -9,6 +9,7 @@
 #include "agent/base/status_board.h"
 #include "agent/base/strings.h"
 #include "lifecycle/supervisor.h"
+#include "snapshot/own_root.h"
 #include "snapshot/verdict.h"
 
 namespace modal::lifecycle {
@@ -223,8 +224,22 @@ void Supervisor::OnReady() {
   RunLateHooks();
 }
 
+// It works, and nobody gains by it: no other container will ever find what is about to be made.
+void Supervisor::WarnOfOwnRoot() {
+  if (options_.snapshots.mode != SnapshotMode::kAuto) return;
+  const std::string& folder = options_.snapshots.folder;
+  const std::optional<snapshot::FolderPlace> place = snapshot::LookAtPlace(folder);
+  if (!place || !snapshot::EndsWithContainer(*place)) return;
+  parts_.log.Warn("snapshot.not_shared",
+                  {{"message", Concat("no other container finds the snapshots in ", folder,
+                                      ": it is part of this container; mount a volume there (-v "
+                                      "VOLUME:",
+                                      folder, ")")}});
+}
+
 void Supervisor::EnterCheckpointing() {
   EnterStep(BootStep::kDump);
+  WarnOfOwnRoot();
   quiesce_began_ = parts_.clock.Now();
   Retire(std::move(port_wait_));
   Retire(std::move(unix_wait_));
@@ -296,7 +311,13 @@ void Supervisor::DumpEnded(const std::string& problem) {
         std::chrono::duration_cast<Milliseconds>(parts_.clock.Now() - *dump_began_).count();
   }
   if (problem.empty()) return;
-  if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, true);
+  // Somebody else has been quicker: nothing is wrong, and nothing is missing.
+  const bool is_declined = !dump_began_ && !parts_.snapshots->WantsDump();
+  if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_, !is_declined);
+  if (is_declined) {
+    parts_.log.Info("snapshot.declined", {{"message", problem}});
+    return NoteSnapshot("not taken: " + problem);
+  }
   status_.timeline.Fail();
   parts_.log.Warn("snapshot.failed", {{"message", problem}});
   NoteSnapshot("no snapshot: " + problem);

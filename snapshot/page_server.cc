@@ -15,6 +15,7 @@
 #include <span>
 #include <utility>
 
+#include "agent/base/passed_descriptors.h"
 #include "agent/base/strings.h"
 #include "snapshot/page_sums.h"
 #include "snapshot/userfaultfd.h"
@@ -180,25 +181,12 @@ Result<void> PageServer::OnCriu() {
 
 Result<UniqueFd> PageServer::ReceiveDescriptor() {
   char byte = 0;
-  iovec data{&byte, 1};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t got = 0;
-  do {
-    got = ::recvmsg(criu_.get(), &message, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
-  const cmsghdr* header = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(sizeof(int))) {
+  ReceivedDescriptors received =
+      ReceiveWithDescriptors(criu_.get(), std::as_writable_bytes(std::span(&byte, 1)));
+  if (received.size <= 0 || received.descriptors.size() != 1) {
     return Error("CRIU has sent no userfaultfd");
   }
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return UniqueFd(fd);
+  return std::move(received.descriptors[0]);
 }
 
 Result<void> PageServer::Open(int pid, UniqueFd userfaultfd) {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/fanotify.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,9 +11,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "agent/base/check.h"
 #include "snapshot/store.h"
+#include "snapshot/work_folder.h"
 #include "tests/support/agent_process.h"
 #include "tests/unit/agent/temp_folder.h"
 
@@ -33,14 +36,24 @@ AgentOptions Snapshots(const Words& more, const std::string& does = "",
   return options;
 }
 
-// The key that such a container has.
-std::string KeyOf(const Words& more) {
-  AgentProcess agent(Snapshots(more));
-  const std::string key = agent.WaitFor("snapshot.key")["key"];
+// The same, and what names the image is its contents.
+AgentOptions WithoutKey(const Words& more, const std::string& does) {
+  AgentOptions options = Snapshots(more, does);
+  const auto flag = std::find(options.arguments.begin(), options.arguments.end(), "--snapshot-key");
+  options.arguments.erase(flag, flag + 2);
+  return options;
+}
+
+// The key that such a container has, and what has named its image.
+std::pair<std::string, std::string> KeyAndImageOf(const AgentOptions& options) {
+  AgentProcess agent(options);
+  LogEvent told = agent.WaitFor("snapshot.key");
   agent.Signal(SIGKILL);
   agent.WaitForExit();
-  return key;
+  return {told["key"], told["image"]};
 }
+
+std::string KeyOf(const Words& more) { return KeyAndImageOf(Snapshots(more)).first; }
 
 std::string ReadAll(const std::filesystem::path& path) {
   std::ostringstream text;
@@ -377,21 +390,12 @@ TEST_CASE("a restored root that has ended is reaped: its pid is free for the nex
 }
 
 TEST_CASE("what is made for another key, before ours is known, ends without having run") {
-  AgentOptions options = Snapshots({"--", kListener, "--name", "/mnt/program"}, "refuse ok");
-  const auto flag = std::find(options.arguments.begin(), options.arguments.end(), "--snapshot-key");
-  options.arguments.erase(flag, flag + 2);
+  AgentOptions options = WithoutKey({"--", kListener, "--name", "/mnt/program"}, "refuse ok");
   AgentOptions before = options;
   before.files.push_back({"program", "one", 0644});
+  const auto [key, image] = KeyAndImageOf(before);
   snapshot::Manifest manifest;
-  std::string key;
-  {
-    AgentProcess agent(std::move(before));
-    auto told = agent.WaitFor("snapshot.key");
-    key = told["key"];
-    manifest.image_identity = told["image"];
-    agent.Signal(SIGKILL);
-    agent.WaitForExit();
-  }
+  manifest.image_identity = image;
   SUBCASE("it touches no file") { manifest.touches_files = false; }
   SUBCASE("it may touch files, and is not even made") {}
   options.files.push_back({"program", "another", 0644});
@@ -407,6 +411,56 @@ TEST_CASE("what is made for another key, before ours is known, ends without havi
   CHECK(agent.Processes(kListener).size() == 1);
   agent.Signal(SIGTERM);
   CHECK(agent.WaitForExit() == 0);
+}
+
+// Lets nobody open a file, as long as it lives: who tries waits, and can only be killed.
+class HeldFile {
+ public:
+  explicit HeldFile(const std::string& path)
+      : fanotify_(::fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY)) {
+    REQUIRE(::fanotify_mark(fanotify_.get(), FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, path.c_str()) ==
+            0);
+  }
+
+ private:
+  UniqueFd fanotify_;
+};
+
+TEST_CASE("SIGTERM while CRIU waits for the key, with processes made on a guess, leaves nothing") {
+  // Seen inside as well. Whoever looks for the key has to read it.
+  const TempFolder outside("/var/tmp");
+  const std::string program = outside.Write("program", "text");
+  AgentOptions options = WithoutKey({"--", kListener, "--name", program}, "refuse ok");
+  SUBCASE("process 1") {}
+  SUBCASE("beside process 1") { options.process_1 = false; }
+  const auto [key, image] = KeyAndImageOf(options);
+  snapshot::Manifest manifest;
+  manifest.image_identity = image;
+  manifest.touches_files = false;
+  for (AgentOptions::File& file : FolderWith(key, manifest)) options.files.push_back(file);
+  const HeldFile held(program);
+  AgentProcess agent(options);
+  agent.WaitForReport("criu made");
+  // CRIU for an answer, and what it has made for a word of CRIU.
+  agent.WaitUntil("both wait", [&] {
+    const std::vector<ProcessSeen> both = agent.Processes("criu --no-default-config");
+    return both.size() == 2 && both[0].state == 'S' && both[1].state == 'S';
+  });
+  CHECK(agent.Count("snapshot.key") == 0);
+  agent.Signal(SIGTERM);
+  CHECK(agent.WaitForExit() == 143);
+  CHECK(agent.Count("snapshot.key") == 0);
+  CHECK(agent.Count("snapshot.restored") == 0);
+  CHECK(agent.Count("workload.start") == 0);
+  for (const std::string& report : agent.reports()) CHECK_FALSE(report.starts_with("restored"));
+  // It was interrupted, and is as good as before.
+  CHECK(agent.FileExists("snapshots/" + key + "/manifest.json"));
+  CHECK_FALSE(agent.FileExists("snapshots/" + key + ".verdict"));
+  if (options.process_1) return;
+  agent.WaitUntilNobodyIsLeft();
+  const RunResult left = agent.Run({"/bin/ls", "/dev/shm", "/tmp", "/run"});
+  CHECK(left.code == 0);
+  CHECK_FALSE(Contains(left.output, snapshot::WorkFolder::kPrefix));
 }
 
 TEST_CASE("SIGTERM while CRIU hangs ends the container at once") {

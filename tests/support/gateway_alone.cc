@@ -14,10 +14,11 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
+#include <span>
 #include <utility>
 
+#include "agent/base/passed_descriptors.h"
 #include "agent/base/socket_address.h"
 #include "agent/base/strings.h"
 #include "agent/event/listener.h"
@@ -153,8 +154,8 @@ GatewayAlone::GatewayAlone(Options options)
           BoardMapping::OpenReadOnly(UniqueFd(::fcntl(own_board_.fd(), F_DUPFD_CLOEXEC, 0)),
                                      sizeof(BoardLayout<GatewayStatus>)))) {
   status.ready = status.startup_done = options.ready;
-  health::EnterPhase(
-      status, options.ready ? health::Phase::kServing : health::Phase::kWaitingForPort, 5);
+  health::EnterPhase(status,
+                     options.ready ? health::Phase::kServing : health::Phase::kWaitingForPort, 5);
   Publish();
   int ends[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
@@ -241,19 +242,8 @@ void GatewayAlone::Configure(const policy::GatewayConfig& config,
   const UniqueFd file = ConfigFile(config, tokens);
   const UniqueFd log = DevNull();
   const int fds[2] = {file.get(), log.get()};
-  iovec bytes{&request, sizeof request};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof fds);
-  std::memcpy(CMSG_DATA(header), fds, sizeof fds);
-  REQUIRE(::sendmsg(channel_.get(), &message, 0) == static_cast<ssize_t>(sizeof request));
+  REQUIRE(SendWithDescriptors(channel_.get(), std::as_bytes(std::span(&request, 1)), fds) ==
+          static_cast<ssize_t>(sizeof request));
 }
 
 GatewayReply GatewayAlone::Reply() {

@@ -12,8 +12,8 @@ namespace modal::test {
 
 class TempFolder {
  public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "modal-XXXXXX").string();
+  explicit TempFolder(const std::filesystem::path& above = std::filesystem::temp_directory_path()) {
+    std::string name = (above / "modal-XXXXXX").string();
     path_ = ::mkdtemp(name.data()) ? name : "";
   }
   ~TempFolder() {

@@ -750,6 +750,20 @@ TEST_CASE_FIXTURE(Kept, "a dump that fails changes nothing for the server") {
   CHECK(published.restarts == 0);
 }
 
+TEST_CASE_FIXTURE(Kept, "a dump that others have made meanwhile is nothing to be warned of") {
+  ReachTheDump();
+  keeper.Left();
+  log.Clear();
+  snapshots.wants_dump = false;
+  snapshots.Resumed(Error("there is a snapshot of this key"));
+  CHECK(phase() == Phase::kServing);
+  CHECK(note() == "not taken: there is a snapshot of this key");
+  CHECK(log.Count("info  snapshot.declined") == 1);
+  CHECK(log.Count("warn") == 0);
+  CHECK(published.dump_ms == -1);
+  for (const std::string& step : timeline()) CHECK_FALSE(Holds(step, "failed"));
+}
+
 TEST_CASE_FIXTURE(Kept, "a keeper that does not leave is no reason not to serve") {
   ReachTheDump();
   keeper.Left(Error("keeper: it does not leave within 5000 ms"));

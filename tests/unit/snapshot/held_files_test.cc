@@ -12,10 +12,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "agent/base/check.h"
+#include "agent/base/passed_descriptors.h"
 #include "agent/base/sanitized.h"
 #include "agent/base/strings.h"
 #include "agent/base/unique_fd.h"
@@ -163,21 +167,9 @@ TEST_CASE("whatever CRIU changes files for is not known to be free of that") {
     CHECK(is_unknown([&] {
       int ends[2];
       MODAL_CHECK(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
-      alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-      char byte = 0;
-      iovec piece{&byte, 1};
-      msghdr message{};
-      message.msg_iov = &piece;
-      message.msg_iovlen = 1;
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
+      const std::byte byte{};
       const int file = Open(place, "file");
-      ::memcpy(CMSG_DATA(header), &file, sizeof file);
-      MODAL_CHECK(::sendmsg(ends[0], &message, 0) == 1);
+      MODAL_CHECK(SendWithDescriptors(ends[0], std::span(&byte, 1), std::array{file}) == 1);
     }));
   }
 }

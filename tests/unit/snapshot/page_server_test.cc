@@ -14,12 +14,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <span>
 #include <thread>
 
 #include "agent/base/check.h"
+#include "agent/base/passed_descriptors.h"
 #include "agent/base/strings.h"
 #include "snapshot/page_sums.h"
 #include "snapshot/page_worker.h"
@@ -144,21 +148,8 @@ struct Place {
     MODAL_CHECK(::ioctl(fd.get(), UFFDIO_REGISTER, &all) == 0);
     const int32_t pid = kPid;
     MODAL_CHECK(::send(criu, &pid, sizeof pid, 0) == sizeof pid);
-    char byte = 0;
-    iovec data{&byte, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))]{};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int number = fd.get();
-    std::memcpy(CMSG_DATA(header), &number, sizeof number);
-    MODAL_CHECK(::sendmsg(criu, &message, 0) == 1);
+    const std::byte byte{};
+    MODAL_CHECK(SendWithDescriptors(criu, std::span(&byte, 1), std::array{fd.get()}) == 1);
   }
   void Tell(const std::string& text) const {
     MODAL_CHECK(::write(telling.get(), text.data(), text.size()) ==

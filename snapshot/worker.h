@@ -39,6 +39,8 @@ class Worker {
   void Do(const Job& job);
 
  private:
+  class Comeback;  // of one snapshot
+
   Result<void> Restore(const Job& job);
   const Key* TellKey(KeyInquiry& inquiry);
   Result<void> Cold(const Job& job, std::string_view why);

@@ -162,134 +162,197 @@ bool Worker::MayBeMadeEarly(const Store::Found& found) const {
   return there && *there;
 }
 
-// `found` may turn out to be another key's. Until it is known to be ours nothing outside of the
-// work folder is touched. Processes are made before that if it takes no more than their memory and
-// descriptors: nothing of them runs, and they end if it is not ours.
+// A snapshot that was found, on its way back. It may turn out to be another key's: until it is known
+// to be ours nothing outside of the work folder is touched. Processes are made before that if it
+// takes no more than their memory and descriptors: nothing of them runs, and they end if it is not
+// ours.
+class Worker::Comeback {
+ public:
+  Comeback(Worker& worker, const Job& job, Store& store, const Store::Found& found,
+           KeyInquiry& inquiry)
+      : worker_(worker),
+        job_(job),
+        store_(store),
+        found_(found),
+        inquiry_(inquiry),
+        lazy_(worker.PrepareLazyPages(job, store, found.manifest)),
+        may_be_lazy_(lazy_ && *lazy_) {
+    check_.emplace(found_.path, found_.manifest.files, !may_be_lazy_);
+  }
+
+  Result<void> Run();
+
+ private:
+  enum class Asked { kNotYet, kOurs, kAnother, kNobody, kAlone };
+
+  void Plan();
+  void FindOut();
+  Result<void> Ask();
+  void Carry();
+  Result<void> CheckMemory();
+  void OnMoment(CriuMoment moment);
+  Result<void> BeforeProcesses();
+  Result<void> BeforeRunning();
+  Result<void> Conclude(const Result<Restored>& restored);
+  Result<void> Failed(const Error& error);
+
+  Worker& worker_;
+  const Job& job_;
+  Store& store_;
+  const Store::Found& found_;
+  KeyInquiry& inquiry_;
+  const Result<bool> lazy_;  // an Error: they would be better, but cannot be
+  const bool may_be_lazy_;
+  std::optional<ImageCheck> check_;
+  RestoreSpec spec_;
+  Asked asked_ = Asked::kNotYet;
+  bool may_be_early_ = false;
+  bool is_early_ = false;  // there are processes, or were, without it being known to be ours
+  std::optional<Result<void>> carried_;
+};
+
 Result<void> Worker::RestoreFound(const Job& job, Store& store, const Store::Found& found,
                                   KeyInquiry& inquiry) {
-  enum class Asked { kNotYet, kOurs, kAnother, kNobody, kAlone };
-  const Manifest& manifest = found.manifest;
   (void)CopyKernelCache(found.path, job.work_dir);
-  const Result<bool> lazy = PrepareLazyPages(job, store, manifest);
-  const bool may_be_lazy = lazy && *lazy;
-  std::optional<ImageCheck> check;
-  check.emplace(found.path, manifest.files, !may_be_lazy);
+  return Comeback(*this, job, store, found, inquiry).Run();
+}
 
-  RestoreSpec spec;
-  Asked asked = Asked::kNotYet;
-  bool may_be_early = false;
-  bool is_early = false;  // there are processes, or were, without it being known to be ours
-  const auto find_out = [&] {
-    if (!inquiry.is_told()) Enter(BootStep::kRestoreIdentity);
-    const Key* key = TellKey(inquiry);
-    asked = !key ? Asked::kNobody : key->text == manifest.key ? Asked::kOurs : Asked::kAnother;
-  };
-  const auto ask = [&]() -> Result<void> {
-    find_out();
-    if (asked != Asked::kOurs) return Error("it is not the snapshot of this container");
-    WorkerReport report = NewReport(WorkerReport::Kind::kFound);
-    report.value = static_cast<int64_t>(manifest.TotalBytes());
-    report.other = may_be_lazy ? 1 : 0;
-    if (!lazy) SetBoardText(report.reason, lazy.error().message());
-    report.cold_ms = manifest.times.cold_ms;
-    Tell(report);
-    const Result<WorkerRequest> go = channel_.Await();
-    if (!go) {
-      asked = Asked::kAlone;
-      return go.error();
-    }
-    spec.lazy = may_be_lazy && go->value != 0;
-    if (may_be_lazy && !spec.lazy) check.emplace(found.path, manifest.files);
-    return {};
-  };
-  std::optional<Result<void>> carried;
-  const auto carry = [&] {
-    Enter(BootStep::kRestoreFiles);
-    carried = CarryBack(found);
-  };
-  spec.on_moment = [&](CriuMoment moment) {
-    if (moment == CriuMoment::kInPlace && !is_early) Enter(BootStep::kRestoreResume);
-    if (moment != CriuMoment::kUp) return;
-    // It reads images now, which takes about as long.
-    if (asked == Asked::kOurs) carry();
-    if (!carried || *carried) Enter(BootStep::kRestoreImages);
-  };
-  // What CRIU reads of its memory is compared meanwhile; nothing of the tree runs before that is
-  // done. What comes lazily is compared by whoever brings it.
-  const auto check_memory = [&]() -> Result<void> {
-    if (!spec.lazy) return check->AwaitMemory();
-    return CheckEagerPages(spec.images_dir, static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)));
-  };
-  spec.before_running = [&]() -> Result<void> {
-    if (!is_early) return check_memory();
-    if (Result<void> ours = ask(); !ours) return ours;
-    is_early = false;
-    if (Result<void> whole = check_memory(); !whole) return whole;
-    carry();
-    Enter(BootStep::kRestoreResume);
-    return *carried;
-  };
-  spec.before_processes = [&]() -> Result<void> {
-    check->StartMemory();
-    if (asked == Asked::kNotYet && may_be_early && !inquiry.is_known()) {
-      is_early = true;
-      Enter(BootStep::kRestoreMemory);
-      return {};
-    }
-    if (asked == Asked::kNotYet) {
-      if (Result<void> ours = ask(); !ours) return ours;
-    }
-    if (!carried) carry();
-    if (!*carried) return *carried;
-    Enter(BootStep::kRestoreMemory);
-    return {};
-  };
-  spec.images_dir = found.path + "/images";
-  spec.work_dir = job.work_dir;
-  int next_error = kCriuFirstDescriptorFd + 1;
-  for (const DumpedDescriptor& descriptor : manifest.descriptors) {
-    const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
-    spec.descriptors.push_back({descriptor.id, fd});
-  }
-  // While it starts. What brings memory lazily has to be there before CRIU is told.
+Result<void> Worker::Comeback::Run() {
+  Plan();
+  // While CRIU starts. What brings memory lazily has to be there before CRIU is told.
   Result<void> ready;
-  if (inquiry.is_told() || may_be_lazy) ready = ask();
+  if (inquiry_.is_told() || may_be_lazy_) ready = Ask();
   if (ready) {
-    Enter(BootStep::kRestoreCriu);
-    ready = check->AwaitOthers();
+    worker_.Enter(BootStep::kRestoreCriu);
+    ready = check_->AwaitOthers();
   }
-  may_be_early = !inquiry.is_told() && MayBeMadeEarly(found);
+  may_be_early_ = !inquiry_.is_told() && worker_.MayBeMadeEarly(found_);
   Result<Restored> restored =
-      ready ? criu_.Restore(spec) : Result<Restored>(std::move(ready.error()));
-  if (asked == Asked::kNotYet) {
+      ready ? worker_.criu_.Restore(spec_) : Result<Restored>(std::move(ready.error()));
+  if (asked_ == Asked::kNotYet) {
     if (restored) restored = Error("criu has restored it without asking");
-    StepFailed();
-    if (is_early) {
-      find_out();
+    worker_.StepFailed();
+    if (is_early_) {
+      FindOut();
     } else {
-      (void)ask();
+      (void)Ask();
     }
   }
-  if (asked == Asked::kNobody) return {};
-  if (asked == Asked::kAlone) return std::move(restored.error());
-  if (asked == Asked::kAnother) return GuessedWrong(job, store, inquiry, is_early);
-  if (is_early) return Again(true);  // as good as not tried: it may have failed for being early
-  if (!restored) {
-    StepFailed();
-    const std::string why = TakenBack(restored.error().message());
-    (void)store.ChangeVerdict(
-        manifest.key, [&why](Verdict verdict) { return AfterFailure(std::move(verdict), why); });
-    if (Result<void> ready_again = PrepareAnother(job); !ready_again) return ready_again;
-    return Error(why);
+  return Conclude(restored);
+}
+
+void Worker::Comeback::Plan() {
+  spec_.images_dir = found_.path + "/images";
+  spec_.work_dir = job_.work_dir;
+  int next_error = kCriuFirstDescriptorFd + 1;
+  for (const DumpedDescriptor& descriptor : found_.manifest.descriptors) {
+    const int fd = descriptor.fd == STDOUT_FILENO ? kCriuFirstDescriptorFd : next_error++;
+    spec_.descriptors.push_back({descriptor.id, fd});
   }
+  spec_.on_moment = [this](CriuMoment moment) { OnMoment(moment); };
+  spec_.before_processes = [this] { return BeforeProcesses(); };
+  spec_.before_running = [this] { return BeforeRunning(); };
+}
+
+void Worker::Comeback::FindOut() {
+  if (!inquiry_.is_told()) worker_.Enter(BootStep::kRestoreIdentity);
+  const Key* key = worker_.TellKey(inquiry_);
+  const bool is_ours = key && key->text == found_.manifest.key;
+  asked_ = !key ? Asked::kNobody : is_ours ? Asked::kOurs : Asked::kAnother;
+}
+
+// Whether it is ours, and whether the supervisor is ready for it.
+Result<void> Worker::Comeback::Ask() {
+  FindOut();
+  if (asked_ != Asked::kOurs) return Error("it is not the snapshot of this container");
+  WorkerReport report = NewReport(WorkerReport::Kind::kFound);
+  report.value = static_cast<int64_t>(found_.manifest.TotalBytes());
+  report.other = may_be_lazy_ ? 1 : 0;
+  if (!lazy_) SetBoardText(report.reason, lazy_.error().message());
+  report.cold_ms = found_.manifest.times.cold_ms;
+  worker_.Tell(report);
+  const Result<WorkerRequest> go = worker_.channel_.Await();
+  if (!go) {
+    asked_ = Asked::kAlone;
+    return go.error();
+  }
+  spec_.lazy = may_be_lazy_ && go->value != 0;
+  if (may_be_lazy_ && !spec_.lazy) check_.emplace(found_.path, found_.manifest.files);
+  return {};
+}
+
+void Worker::Comeback::Carry() {
+  worker_.Enter(BootStep::kRestoreFiles);
+  carried_ = worker_.CarryBack(found_);
+}
+
+// What CRIU reads of its memory is compared meanwhile; nothing of the tree runs before that is
+// done. What comes lazily is compared by whoever brings it.
+Result<void> Worker::Comeback::CheckMemory() {
+  if (!spec_.lazy) return check_->AwaitMemory();
+  return CheckEagerPages(spec_.images_dir, static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)));
+}
+
+void Worker::Comeback::OnMoment(CriuMoment moment) {
+  if (moment == CriuMoment::kInPlace && !is_early_) worker_.Enter(BootStep::kRestoreResume);
+  if (moment != CriuMoment::kUp) return;
+  // It reads images now, which takes about as long.
+  if (asked_ == Asked::kOurs) Carry();
+  if (!carried_ || *carried_) worker_.Enter(BootStep::kRestoreImages);
+}
+
+Result<void> Worker::Comeback::BeforeProcesses() {
+  check_->StartMemory();
+  if (asked_ == Asked::kNotYet && may_be_early_ && !inquiry_.is_known()) {
+    is_early_ = true;
+    worker_.Enter(BootStep::kRestoreMemory);
+    return {};
+  }
+  if (asked_ == Asked::kNotYet) {
+    if (Result<void> ours = Ask(); !ours) return ours;
+  }
+  if (!carried_) Carry();
+  if (!*carried_) return *carried_;
+  worker_.Enter(BootStep::kRestoreMemory);
+  return {};
+}
+
+Result<void> Worker::Comeback::BeforeRunning() {
+  if (!is_early_) return CheckMemory();
+  if (Result<void> ours = Ask(); !ours) return ours;
+  is_early_ = false;
+  if (Result<void> whole = CheckMemory(); !whole) return whole;
+  Carry();
+  worker_.Enter(BootStep::kRestoreResume);
+  return *carried_;
+}
+
+Result<void> Worker::Comeback::Conclude(const Result<Restored>& restored) {
+  if (asked_ == Asked::kNobody) return {};
+  if (asked_ == Asked::kAlone) return restored.error();
+  if (asked_ == Asked::kAnother) return worker_.GuessedWrong(job_, store_, inquiry_, is_early_);
+  // As good as not tried: it may have failed for being early.
+  if (is_early_) return worker_.Again(true);
+  if (!restored) return Failed(restored.error());
+  const Manifest& manifest = found_.manifest;
   WorkerReport report = NewReport(WorkerReport::Kind::kRestored);
   report.pid = restored->root;
   report.other = manifest.workload;
-  const uint64_t memory = spec.lazy ? MemoryBytes(manifest) : restored->times.pages * 4096;
+  const uint64_t memory = spec_.lazy ? MemoryBytes(manifest) : restored->times.pages * 4096;
   report.value = static_cast<int64_t>(memory);
   report.cold_ms = manifest.times.cold_ms;
-  Tell(report);
-  return AwaitVerdict(job, store, manifest);
+  worker_.Tell(report);
+  return worker_.AwaitVerdict(job_, store_, manifest);
+}
+
+Result<void> Worker::Comeback::Failed(const Error& error) {
+  worker_.StepFailed();
+  const std::string why = worker_.TakenBack(error.message());
+  (void)store_.ChangeVerdict(found_.manifest.key, [&why](Verdict verdict) {
+    return AfterFailure(std::move(verdict), why);
+  });
+  if (Result<void> ready_again = PrepareAnother(job_); !ready_again) return ready_again;
+  return Error(why);
 }
 
 // CRIU serves one call, and that one is over.

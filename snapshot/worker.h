@@ -1,5 +1,6 @@
-// The snapshot worker: a personality of the agent's own binary that does what may block. It does
-// one job (job.h), reports on its channel (worker_protocol.h), and ends.
+// The snapshot worker: a personality that does what may block, as a copy of the agent without an
+// exec, so that it is there at once. It does one job (job.h), reports on its channel
+// (worker_protocol.h), and ends.
 #pragma once
 
 #include <functional>

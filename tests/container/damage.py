@@ -369,6 +369,7 @@ class Victim:
 CRIU = Victim("CRIU", b"swrk")
 WORKER = Victim("the worker", b"modal-agent-snapshot")
 KEEPER = Victim("the keeper", b"modal-agent-keeper")
+SERVER = Victim("the restored server", b"/counter\0serve")
 PROCESS_1 = Victim("process 1", None)
 
 
@@ -387,8 +388,8 @@ def plan_of_kills(seed, count):
     dice = random.Random(seed)
     kills = []
     for number in range(count):
-        victim = dice.choice([CRIU, CRIU, WORKER, WORKER, KEEPER, PROCESS_1])
         is_dump = dice.random() < 0.5
+        victim = dice.choice([CRIU, CRIU, WORKER, WORKER, KEEPER if is_dump else SERVER, PROCESS_1])
         longest = 0.15 if is_dump else 0.05
         kills.append(Kill(number, victim, is_dump, dice.random() ** 2 * longest))
     return kills
@@ -409,7 +410,7 @@ def kill_once(session, images, kill):
                 except ProcessLookupError:
                     pass
                 os.close(process)
-            if kill.victim in (KEEPER, PROCESS_1):
+            if kill.victim in (KEEPER, SERVER, PROCESS_1):
                 became = serves_or_ended(container)
             else:
                 container.wait_ready()
@@ -468,7 +469,7 @@ def kill_all(session, images, seed, count):
     return {what: became.count(what) for what in set(became)}
 
 
-@trial("kill -9 of CRIU, the worker, the keeper and process 1: the next container serves right answers from whole files",
+@trial("kill -9 of CRIU, the worker, the tree and process 1: the next container serves right answers from whole files",
        core=True)
 def killed_a_few_times(session, images):
     seed = random.randrange(1 << 32)

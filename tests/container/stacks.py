@@ -163,8 +163,9 @@ for one in STACKS:
 
 
 def below_root(container):
-    """The server and its keeper are another user's than the agent, groups included."""
-    for pid, uid, groups in ((1, "0", None), (1001, "1000", ["1000", "2000"])):
+    """The server is another user's than the agent, groups included."""
+    server = next(line["pid"] for line in container.events() if line["event"] in ("workload.start", "snapshot.restored"))
+    for pid, uid, groups in ((1, "0", None), (server, "1000", ["1000", "2000"])):
         status = dict(line.split(":", 1) for line in container.execute("cat", f"/proc/{pid}/status").stdout.splitlines())
         check(status["Uid"].split() == 4 * [uid], f"{pid} runs as {status['Uid']}")
         check(groups is None or status["Groups"].split() == groups, f"{pid} has groups {status['Groups']}")

@@ -108,7 +108,7 @@ def why_cold(container):
 def outcome_of_dump(container):
     def found():
         for line in container.events():
-            if line["event"] in ("snapshot.done", "snapshot.failed", "snapshot.off"):
+            if line["event"] in ("snapshot.done", "snapshot.failed", "snapshot.declined", "snapshot.off"):
                 return line
         return None
     return container._wait_until(found, "end of a dump")

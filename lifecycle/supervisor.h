@@ -264,7 +264,7 @@ class Supervisor {
   std::unique_ptr<Timer> startup_timeout_;
   std::unique_ptr<Timer> startup_probe_;
   std::unique_ptr<Timer> port_look_;
-  std::unique_ptr<Timer> verdict_;  // that it has served is noted then
+  std::unique_ptr<Timer> verdict_;          // that it has served is noted then
   std::unique_ptr<Timer> stop_after_dump_;  // asked to stop; at its limit at the latest
   std::unique_ptr<Timer> restart_;
   std::unique_ptr<Timer> workload_exit_;

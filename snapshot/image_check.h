@@ -3,8 +3,8 @@
 //
 // Two threads read. One from the start on: everything but memory, which is little, and must be
 // right before CRIU sees it. The other one, once it is told to, the images of memory (pages-N.img),
-// while CRIU reads them too. What one of them has found wrong is told by its Await, again and again.
-// The destructor ends both, within a piece of a file.
+// while CRIU reads them too. What one of them has found wrong is told by its Await, again and
+// again. The destructor ends both, within a piece of a file.
 #pragma once
 
 #include <atomic>

@@ -48,12 +48,13 @@ Result<void> Worker::Restore(const Job& job) {
   // A folder that takes no writing is as good to restore from; only what came of it is not noted.
   Result<std::unique_ptr<Store>> store = Store::Open(job.folder, Store::Use::kWrite);
   if (!store) store = Store::Open(job.folder, Store::Use::kRead);
+  bool has_raised_pids = false;
   if (store && guesses) {
     if (const std::optional<Store::Found> likely = FindLikely(inquiry, **store)) {
       return RestoreFound(job, **store, *likely, inquiry);
     }
     // A cold start, most likely: there is time for this now, and it harms no restore.
-    if (job.raise_pids) (void)RaisePids();
+    has_raised_pids = job.raise_pids && RaisePids();
     Enter(BootStep::kRestoreIdentity);
   }
   const Key* key = TellKey(inquiry);
@@ -63,6 +64,13 @@ Result<void> Worker::Restore(const Job& job) {
   Result<std::optional<Store::Found>> found = FindOurs(job, **store, *key);
   if (!found) return std::move(found.error());
   if (!*found) return {};
+  if (has_raised_pids) {
+    constexpr std::string_view kWhy =
+        "there is a snapshot, but it was made while this container started, and its pids may be "
+        "taken here by now";
+    Nothing(kWhy, true);
+    return {};
+  }
   return RestoreFound(job, **store, **found, inquiry);
 }
 
@@ -96,7 +104,7 @@ std::optional<Store::Found> Worker::FindLikely(const KeyInquiry& inquiry, Store&
   return store.FindYoungest([&](const Manifest& manifest) {
     if (inquiry.KeyFor(manifest.image_identity).text != manifest.key) return false;
     const Result<Verdict> verdict = store.ReadVerdict(manifest.key);
-    return verdict && WhyNotNow(manifest, *verdict, UptimeMs()).empty();
+    return WhyNotNow(manifest, verdict ? *verdict : Verdict(), UptimeMs()).empty();
   });
 }
 
@@ -162,10 +170,10 @@ bool Worker::MayBeMadeEarly(const Store::Found& found) const {
   return there && *there;
 }
 
-// A snapshot that was found, on its way back. It may turn out to be another key's: until it is known
-// to be ours nothing outside of the work folder is touched. Processes are made before that if it
-// takes no more than their memory and descriptors: nothing of them runs, and they end if it is not
-// ours.
+// A snapshot that was found, on its way back. It may turn out to be another key's: until it is
+// known to be ours nothing outside of the work folder is touched. Processes are made before that if
+// it takes no more than their memory and descriptors: nothing of them runs, and they end if it is
+// not ours.
 class Worker::Comeback {
  public:
   Comeback(Worker& worker, const Job& job, Store& store, const Store::Found& found,

@@ -489,6 +489,23 @@ TEST_CASE_FIXTURE(Unnamed, "where the guess was wrong and there is one of ours, 
   CHECK(FailuresOf(second) == 0);
 }
 
+TEST_CASE_FIXTURE(Unnamed, "one that comes when its pids may be taken already is left to others") {
+  std::string key;
+  Worker worker(criu, channel, root.path(), [&](const Job& asked) {
+    key = Take();  // somebody else was a little sooner
+    return IdentifyImageOf(asked);
+  });
+  Job raising = job;
+  raising.raise_pids = true;
+  worker.Do(raising);
+  CHECK(criu.restores_begun == 0);
+  CHECK(channel.kinds() == Kinds{Kind::kKey, Kind::kNothing});
+  CHECK(BoardText(channel.reports.at(0).text) == key);
+  CHECK(channel.last_reason().find("made while this container started") != std::string::npos);
+  CHECK(channel.reports.back().value == 1);  // and none has to be made
+  CHECK(FailuresOf(key) == 0);
+}
+
 TEST_CASE_FIXTURE(Unnamed,
                   "a snapshot that cannot be ours whatever the image is is not begun with") {
   const std::string other = Take();

@@ -1,4 +1,4 @@
-// Which build of the agent this is: a tree that one has dumped holds its keeper, mapped from its
+// Which build of the agent this is: a tree that one has dumped may hold its keeper, mapped from its
 // file, and another cannot take that over.
 #pragma once
 

@@ -215,6 +215,7 @@ void Snapshotter::Published(const Result<void>& published) {
 }
 
 void Snapshotter::Cancel() {
+  has_begun_ = false;
   on_restored_ = nullptr;
   on_judged_ = nullptr;
   dump_ = {};
@@ -230,7 +231,8 @@ void Snapshotter::OnReadable() {
   ssize_t got = 0;
   do {
     got = ::recv(channel_.get(), &report, sizeof report, MSG_DONTWAIT);
-  } while (got < 0 && errno == EINTR);
+    // It has left something unheard; what it has said comes after that.
+  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
   if (got < 0 && errno == EAGAIN) return;
   if (got != static_cast<ssize_t>(sizeof report)) return Finish(Error("the worker has ended"));
   OnReport(report);
@@ -273,7 +275,15 @@ void Snapshotter::OnReport(const WorkerReport& report) {
       return Finish(Error(std::string(BoardText(report.reason))));
     case WorkerReport::Kind::kAgain:
       EndHelpers();
-      if (report.value != 1) return StartRestore(false);
+      if (!on_restored_) {
+        criu_dumps_ = false;
+        dump_job_.with_keeper = true;
+        return StartDump();
+      }
+      if (report.value != 1) {
+        StartRestore(false);
+        return Tell(WorkerRequest::Kind::kBegin, 0, "");
+      }
       is_again_ = true;
       return Answer(Error("what was begun on a guess is begun anew"));
     case WorkerReport::Kind::kProven:
@@ -371,14 +381,14 @@ void Snapshotter::Tell(WorkerRequest::Kind kind, int64_t value, const std::strin
 // ---------------------------------------------------------------------
 
 void Snapshotter::Begin() {
-  has_begun_ = true;
-  StartRestore(true);
+  if (!std::exchange(has_begun_, true)) StartRestore(!std::exchange(is_again_, false));
 }
 
 void Snapshotter::Restore(OnRestored on_restored) {
   on_restored_ = std::move(on_restored);
-  if (std::exchange(has_begun_, false)) return;
-  StartRestore(!std::exchange(is_again_, false));
+  Begin();
+  has_begun_ = false;
+  Tell(WorkerRequest::Kind::kBegin, 0, "");
 }
 
 void Snapshotter::StartRestore(bool guesses) {
@@ -425,7 +435,7 @@ bool Snapshotter::WantsDump() const {
 
 void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   dump_ = std::move(events);
-  snapshot::Job job = options_.job;
+  snapshot::Job& job = dump_job_ = options_.job;
   job.kind = tree.ends ? snapshot::JobKind::kCreate : snapshot::JobKind::kDump;
   job.key = key_;
   job.image_identity = image_identity_;
@@ -434,7 +444,11 @@ void Snapshotter::Dump(const Tree& tree, DumpEvents events) {
   job.listening = tree.listening;
   job.cold_ms = tree.cold.count();
   job.hooks_ms = tree.hooks.count();
-  if (Result<void> started = Start(job, options_.dump_limit); !started) {
+  StartDump();
+}
+
+void Snapshotter::StartDump() {
+  if (Result<void> started = Start(dump_job_, options_.dump_limit); !started) {
     limit_ = clock_.After(Milliseconds(0),
                           [this, why = started.error().message()] { Finish(Error(why)); });
   }

@@ -83,6 +83,10 @@ class Snapshots {
 
   virtual ~Snapshots() = default;
 
+  // Starts what the first Restore() needs, ahead of it and of all else: CRIU takes its time until
+  // it can be spoken with. Nothing of a snapshot runs, or is there at all, before Restore(); what
+  // fails is told there. May be called more than once.
+  virtual void Begin() = 0;
   virtual void Restore(OnRestored on_restored) = 0;
   // A restore that has failed is to be called for again once nothing of it is left.
   virtual bool WantsAnotherRestore() const = 0;
@@ -139,9 +143,7 @@ class Snapshotter : public Snapshots {
               Log& log, Options options, std::array<int, 2> standard);
   ~Snapshotter() override;
 
-  // Starts what the first Restore() needs, ahead of it: CRIU takes its time until it can be spoken
-  // with. What fails is told there.
-  void Begin();
+  void Begin() override;
   void Restore(OnRestored on_restored) override;
   bool WantsAnotherRestore() const override { return is_again_; }
   void WatchMemory(OnMemory on_memory) override { on_memory_ = std::move(on_memory); }
@@ -178,6 +180,7 @@ class Snapshotter : public Snapshots {
   int64_t NowUs() const;
   void OnKey(const snapshot::WorkerReport& report);
   void StartRestore(bool guesses);
+  void StartDump();
   void OnLimit();
   void Tell(snapshot::WorkerRequest::Kind kind, int64_t value, const std::string& text);
   void Finish(Error error);
@@ -209,6 +212,7 @@ class Snapshotter : public Snapshots {
   OnMemory on_memory_;
   OnJudged on_judged_;
   DumpEvents dump_;
+  snapshot::Job dump_job_;
   bool criu_dumps_ = false;  // since Proceed(), and nothing was heard of how it ended
   std::unique_ptr<snapshot::WorkFolder> work_folder_;  // of the job that is under way
   UniqueFd channel_;

@@ -659,7 +659,7 @@ void Supervisor::OnChildrenCollected() {
       parts_.keeper ? parts_.keeper->TakeEnd() : std::nullopt;
   if (shutdown_) return shutdown_->ChildrenCollected();
   if (restore_end_) return restore_end_->ChildrenCollected();
-  // A restored tree is one child, whoever has started what in it.
+  // A restored tree has one root, whoever has started what in it.
   const bool follows_children =
       !workload_ && (daemonised_ || (options_.command.empty() && !attached_));
   const bool is_up = status_.phase == Phase::kWaitingForPort ||
@@ -717,7 +717,7 @@ void Supervisor::Forward(int signal) {
 
 // False: its first process has gone, unseen by us, and others go on.
 bool Supervisor::ForwardToWorkload(int signal) {
-  // A restored tree is led by its keeper.
+  // A restored tree may be led by its keeper.
   if (IsRestored()) {
     return restored_group_ != 0 && parts_.tree.SignalGroup(restored_group_, signal);
   }

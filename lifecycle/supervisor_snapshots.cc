@@ -64,13 +64,13 @@ void Supervisor::EnterRestoring() {
   Publish();
   parts_.snapshots->WatchMemory(
       [this](const Result<PageHelper::AllIn>& all_in) { OnMemory(all_in); });
-  StartRestore();
-  // CRIU has been started, and has still to be told to go on.
+  parts_.snapshots->Begin();
   sessions_before_ = parts_.tree.Sessions();
   if (!TakeBaseline()) {
     parts_.snapshots->Cancel();
     return Fire(Trigger::kAgentFailed);
   }
+  StartRestore();
   if (!parts_.gateway) return;
   // The first answer has to pass it.
   if (Carries()) return parts_.gateway->Start();
@@ -278,7 +278,7 @@ void Supervisor::OnKeeperLeft(const Result<void>& left) {
   tree.hooks = Milliseconds(status_.total_ms[static_cast<size_t>(Phase::kStartupHooks)]);
   Snapshots::DumpEvents events;
   events.on_ready = [this] {
-    AddStep(BootStep::kDumpQuiesce, quiesce_began_);
+    if (!dump_began_) AddStep(BootStep::kDumpQuiesce, quiesce_began_);
     dump_began_ = parts_.clock.Now();
     tree_is_to_end_ = IsCreating();
     criu_dumps_ = true;

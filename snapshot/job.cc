@@ -80,7 +80,7 @@ Result<UniqueFd> SealJob(const Job& job) {
   to.Add(static_cast<int64_t>(job.pages));
   to.Add(job.key).Add(job.image_identity);
   to.Add(job.root).Add(job.workload).Add(job.listening).Add(job.cold_ms).Add(job.hooks_ms);
-  to.Add(job.since_ns).Add(job.left_out);
+  to.Add(job.with_keeper ? 1 : 0).Add(job.since_ns).Add(job.left_out);
   return to.Seal("snapshot-job");
 }
 
@@ -105,6 +105,7 @@ Result<Job> ReadJob(int fd) {
   job.listening = from->Word();
   job.cold_ms = from->Number();
   job.hooks_ms = from->Number();
+  job.with_keeper = from->Number() != 0;
   job.since_ns = from->Number();
   job.left_out = from->List();
   if (!from->ok() || !from->at_end()) return Error("job: damaged");

@@ -41,8 +41,9 @@ struct Job {
   std::string image_identity;
   // kDump and kCreate: the same, and the tree as it stands.
   std::string key;
-  pid_t root = 0;      // of the tree: the keeper
-  pid_t workload = 0;  // the server's own process; 0: a hook has started it
+  pid_t root = 0;            // of the tree: the keeper
+  pid_t workload = 0;        // the server's own process; 0: a hook has started it
+  bool with_keeper = false;  // even if there is nobody else below it
   std::string listening;
   int64_t cold_ms = -1;  // as in DumpTimes
   int64_t hooks_ms = -1;

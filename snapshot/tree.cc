@@ -145,9 +145,10 @@ std::vector<std::string> BoundPaths(const std::set<std::string>& links) {
 pid_t RootToDump(pid_t keeper, pid_t workload, const std::vector<process::ProcessInfo>& all) {
   bool is_leader = false;
   for (const process::ProcessInfo& process : all) {
-    if (process.parent == keeper && process.pid != workload) return keeper;
+    const bool is_zombie = process.state == 'Z';
+    if (process.parent == keeper && process.pid != workload && !is_zombie) return keeper;
     if (process.pid != workload) continue;
-    is_leader = process.parent == keeper && process.session == workload && process.state != 'Z';
+    is_leader = process.parent == keeper && process.session == workload && !is_zombie;
   }
   return is_leader ? workload : keeper;
 }

@@ -19,12 +19,15 @@ int64_t SteadyUs() {
 void Worker::Do(const Job& job) {
   const bool restores = job.kind == JobKind::kRestore;
   const Result<void> done = restores ? Restore(job) : Dump(job);
-  if (done) return;
-  StepFailed();
-  WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
-  report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
-  SetBoardText(report.reason, done.error().message());
-  Tell(report);
+  if (!done) {
+    StepFailed();
+    WorkerReport report = NewReport(WorkerReport::Kind::kFailed);
+    report.value = !restores && criu_.HasLeftTreeSuspect() ? 1 : 0;
+    SetBoardText(report.reason, done.error().message());
+    Tell(report);
+  }
+  // Whoever is told to begin is there to hear it.
+  if (restores) (void)AwaitBegin();
 }
 
 void Worker::Nothing(std::string_view reason, bool has_snapshot) {

@@ -53,6 +53,7 @@ class Worker {
   Result<void> GuessedWrong(const Job& job, Store& store, const KeyInquiry& inquiry,
                             bool left_processes);
   Result<void> Again(bool left_processes);
+  Result<void> AwaitBegin();
   Result<bool> PrepareLazyPages(const Job& job, Store& store, const Manifest& manifest);
   Result<void> CarryBack(const Store::Found& found);
   std::string TakenBack(std::string why);
@@ -69,6 +70,7 @@ class Worker {
   WorkerChannel& channel_;
   std::string root_;
   Identify identify_;
+  bool has_begun_ = false;
   std::optional<ReplacedFiles> replaced_;  // by files that have travelled with the snapshot
   BootTimeline steps_;
 };

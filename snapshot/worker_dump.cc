@@ -67,6 +67,7 @@ Manifest NewManifest(const Job& job) {
 }
 
 Result<pid_t> FindRoot(const Job& job) {
+  if (job.with_keeper) return job.root;
   const Result<std::vector<process::ProcessInfo>> all = process::ListProcesses();
   if (!all) return all.error();
   return RootToDump(job.root, job.workload, *all);
@@ -100,9 +101,7 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
                         " MiB, more than travel with a snapshot (", kMaxCarried >> 20,
                         " MiB); keep them on a volume"));
   }
-  const Result<pid_t> root = FindRoot(job);
-  if (!root) return root.error();
-  Result<TreeFacts> facts = LookAtTree(*root, ::getppid(), job.inputs.uid, job.inputs.gid);
+  Result<TreeFacts> facts = LookAtTree(job.root, ::getppid(), job.inputs.uid, job.inputs.gid);
   if (!facts) return std::move(facts.error());
   if (facts->descriptors.size() > size_t{kCriuErrorFds}) {
     return Error(Concat(facts->descriptors.size(),
@@ -115,9 +114,14 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   const Result<WorkerRequest> go = channel_.Await();
   if (!go) return go.error();
 
+  const Result<pid_t> root = FindRoot(job);
+  if (!root) return root.error();
   Manifest manifest = NewManifest(job);
   manifest.root = *root;
   manifest.processes = std::move(facts->processes);
+  if (*root != job.root) {
+    std::erase_if(manifest.processes, [&job](const auto& one) { return one.pid == job.root; });
+  }
   manifest.descriptors = std::move(facts->descriptors);
   manifest.sockets = std::move(facts->sockets);
 
@@ -128,11 +132,14 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   spec.leave_running = job.kind == JobKind::kDump;
   UnlinkedFiles unlinked;
   std::optional<HeldFiles> held;
+  bool has_lost_somebody = false;
   spec.when_frozen = [&]() -> Result<void> {
-    // Whoever has left the workload since is the keeper's now, and stands outside.
-    const Result<pid_t> still = FindRoot(job);
-    if (!still) return still.error();
-    if (*still != *root) return Error("a process has left the workload's tree in this moment");
+    if (*root != job.root) {
+      const Result<pid_t> still = FindRoot(job);
+      if (!still) return still.error();
+      has_lost_somebody = *still != *root;
+    }
+    if (has_lost_somebody) return Error("a process has left the workload's tree in this moment");
     const process::FileUser user(manifest.uid, manifest.gid);
     held = HeldFiles::Look(manifest.root);
     unlinked.Open(manifest.root);
@@ -163,6 +170,11 @@ Result<void> Worker::DumpInto(const Job& job, Store& store, std::unique_ptr<Stag
   Enter(BootStep::kDumpCriu);
   const uint64_t asked = UptimeMs();
   const Result<CriuTimes> times = criu_.Dump(spec);
+  // He is the keeper's now, and stands outside of what would have been dumped.
+  if (!times && has_lost_somebody && !criu_.HasLeftTreeSuspect()) {
+    staging.reset();  // and with it the lock, for whoever does it again
+    return Again(false);
+  }
   if (!times) return times.error();
   manifest.times.dump_ms = static_cast<int64_t>(UptimeMs() - asked);
   manifest.times.frozen_ms = times->frozen.count();

@@ -29,6 +29,8 @@ inline constexpr int kCriuErrorFds = 8;
 // To the worker.
 struct WorkerRequest {
   enum class Kind : uint32_t {
+    kBegin,    // kRestore: the first one. Until it comes there are no processes of a snapshot: what
+               // was there before is being noted
     kGoOn,     // kRestore: the place is ready, restore now; `value` 1: with lazy pages, which
                // somebody serves. kDump: the workload is quiet, dump now
     kServed,   // kRestore: the restored tree was ready `value` ms after the agent's start
@@ -52,7 +54,8 @@ struct WorkerReport {
     kAgain,    // kRestore: what was begun was another key's snapshot, and there is one of ours, or
                // it was ours and has failed before that was known: the end of the job, to be done
                // again with another CRIU and without guessing. `value` 1: there were processes of
-               // it, whose pids and ports have to be free before that
+               // it, whose pids and ports have to be free before that. kDump: a process has left
+               // the workload's tree; to be done again, with the keeper
     kRestored,  // kRestore: `pid` is the root, `other` the workload's own process
     kResumed,   // kDump: frozen for `value` ms, and running again
     kDone,      // the job is done; kDump: published, `value` bytes

@@ -273,6 +273,10 @@ void Worker::Comeback::FindOut() {
 Result<void> Worker::Comeback::Ask() {
   FindOut();
   if (asked_ != Asked::kOurs) return Error("it is not the snapshot of this container");
+  if (Result<void> begun = worker_.AwaitBegin(); !begun) {
+    asked_ = Asked::kAlone;
+    return begun;
+  }
   WorkerReport report = NewReport(WorkerReport::Kind::kFound);
   report.value = static_cast<int64_t>(found_.manifest.TotalBytes());
   report.other = may_be_lazy_ ? 1 : 0;
@@ -312,6 +316,7 @@ void Worker::Comeback::OnMoment(CriuMoment moment) {
 Result<void> Worker::Comeback::BeforeProcesses() {
   check_->StartMemory();
   if (asked_ == Asked::kNotYet && may_be_early_ && !inquiry_.is_known()) {
+    if (Result<void> begun = worker_.AwaitBegin(); !begun) return begun;
     is_early_ = true;
     worker_.Enter(BootStep::kRestoreMemory);
     return {};
@@ -377,6 +382,12 @@ Result<void> Worker::Again(bool left_processes) {
   report.value = left_processes ? 1 : 0;
   Tell(report);
   return {};
+}
+
+Result<void> Worker::AwaitBegin() {
+  if (std::exchange(has_begun_, true)) return {};
+  const Result<WorkerRequest> begin = channel_.Await();
+  return begin ? Result<void>() : begin.error();
 }
 
 Result<void> Worker::CarryBack(const Store::Found& found) {

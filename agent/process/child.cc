@@ -5,6 +5,8 @@
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -204,6 +206,13 @@ bool Prepare(ChildPlan& plan, ChildReport& report) {
          EnterWorkdir(plan, report) && GiveUpPrivileges(plan, report) && TieToParent(plan, report);
 }
 
+void CloseRange(unsigned first, unsigned last) {
+  if (first > last || ::close_range(first, last, 0) == 0) return;
+  // The kernel does not know it, or does not let us.
+  const auto most = static_cast<unsigned>(std::max(::sysconf(_SC_OPEN_MAX), 1024L));
+  for (unsigned fd = first; fd <= std::min(last, most); ++fd) (void)::close(static_cast<int>(fd));
+}
+
 // What an exec would close, and the rest.
 void CloseOthers(const ChildPlan& plan) {
   std::vector<unsigned> kept;
@@ -212,10 +221,10 @@ void CloseOthers(const ChildPlan& plan) {
   unsigned first = STDERR_FILENO + 1;
   for (const unsigned fd : kept) {
     if (fd < first) continue;
-    if (fd > first) (void)::close_range(first, fd - 1, 0);
+    CloseRange(first, fd - 1);
     first = fd + 1;
   }
-  (void)::close_range(first, ~0U, 0);
+  CloseRange(first, ~0U);
 }
 
 }  // namespace
@@ -232,8 +241,13 @@ void RunChild(ChildPlan& plan, ChildReport& report) {
 
 void RunCopy(ChildPlan& plan, Personality personality) {
   ChildReport report;
-  if (!Prepare(plan, report)) ::_exit(kExitAgentError);
+  if (!Prepare(plan, report)) {
+    ::dprintf(STDERR_FILENO, "%s: cannot start, step %d: %s\n", plan.argv[0],
+              static_cast<int>(report.step), ::strerror(report.error));
+    ::_exit(kExitAgentError);
+  }
   CloseOthers(plan);
+  environ = const_cast<char**>(plan.environment.data());
   SetTitle(plan.argv[0]);
   const std::vector<const char*>& argv = plan.argv;
   ::_exit(personality({const_cast<char* const*>(argv.data()), argv.size() - 1}));

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <vector>
 
 namespace modal::process {
 namespace {
@@ -39,12 +38,6 @@ void SetTitle(const char* title) {
   (void)::prctl(PR_SET_NAME, title);
   const Room& room = OwnRoom();
   if (room.begin == room.end) return;
-  static std::vector<char*> moved;  // for as long as the process lives
-  for (char** word = environ; word != nullptr && *word != nullptr; ++word) {
-    moved.push_back(::strdup(*word));
-  }
-  moved.push_back(nullptr);
-  environ = moved.data();
   const size_t size = static_cast<size_t>(room.end - room.begin);
   ::memset(room.begin, 0, size);
   ::memcpy(room.begin, title, std::min(::strlen(title), size - 1));

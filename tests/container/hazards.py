@@ -29,7 +29,7 @@ What a dumped tree may not hold:
                                             the tree
     a seccomp filter                        of the server: integration/snapshots_test.cc; of the container: stacks.py,
                                             "under the runtime's own seccomp profile"
-    a second tree                           integration/snapshots_test.cc: all of it is below one keeper
+    a second tree                           integration/snapshots_test.cc: then all of it is dumped below one keeper
     itself, beside the restored one         stacks.py, "snapshot create": ended before its trial, never tried beside it
     files that were read and have changed   below: they are part of the image's identity, and so of the key
 """

@@ -33,6 +33,7 @@ class FakeSnapshots : public lifecycle::Snapshots {
   bool Has(const std::string& call) const {
     return std::find(calls.begin(), calls.end(), call) != calls.end();
   }
+  void Begin() override {}
   void Answer(Result<Restored> restored) {
     if (const auto on_restored_now = std::exchange(on_restored, nullptr)) {
       on_restored_now(std::move(restored));

@@ -112,8 +112,12 @@ struct Desk {
   }
   std::optional<WorkerRequest> Hear(size_t job = 0) {
     WorkerRequest request{};
-    const ssize_t got = ::recv(channel(job), &request, sizeof request, MSG_DONTWAIT);
-    if (got != sizeof request) return std::nullopt;
+    ssize_t got = 0;
+    do {
+      got = ::recv(channel(job), &request, sizeof request, MSG_DONTWAIT);
+      if (got != sizeof request) return std::nullopt;
+      begins += request.kind == WorkerRequest::Kind::kBegin ? 1 : 0;
+    } while (request.kind == WorkerRequest::Kind::kBegin);
     return request;
   }
   void Turn() {
@@ -136,6 +140,7 @@ struct Desk {
   std::unique_ptr<Snapshotter> snapshotter;
   int answers = 0;
   int readies = 0;
+  int begins = 0;  // heard by workers
   std::optional<Result<Snapshots::Restored>> restored;
   std::optional<Result<void>> resumed;
   std::optional<std::string> broken;
@@ -195,6 +200,82 @@ TEST_CASE_FIXTURE(Desk, "the steps that a worker tells of are handed on, once an
   std::memset(static_cast<void*>(&many.steps), 0x7f, sizeof many.steps);
   for (int i = 0; i < 5; ++i) Say(many);
   CHECK(snapshotter->TakeSteps().size() == BootTimeline::kMost);
+}
+
+TEST_CASE_FIXTURE(Desk, "what a restore needs may be started ahead of it, and waits for it") {
+  snapshotter->Begin();
+  snapshotter->Begin();
+  REQUIRE(launcher.started.size() == 2);
+  CHECK_FALSE(Hear());
+  CHECK(begins == 0);
+  SUBCASE("which comes") {
+    SayKey();
+    CHECK(answers == 0);
+    Restore();
+    CHECK(launcher.started.size() == 2);
+    CHECK_FALSE(Hear());
+    CHECK(begins == 1);
+    Say(ReportOf(Kind::kFound));
+    CHECK(Hear()->kind == WorkerRequest::Kind::kGoOn);
+    CHECK(begins == 1);
+  }
+  SUBCASE("which does not come") {
+    snapshotter->Cancel();
+    CHECK(HasEnded(criu()));
+    CHECK(HasEnded(worker()));
+    Restore();
+    CHECK(launcher.started.size() == 4);
+  }
+  SUBCASE("which finds that they have ended") {
+    Restore();
+    HangUp();
+    CHECK(answers == 1);
+    CHECK(restored->error().message() == "the worker has ended");
+  }
+}
+
+TEST_CASE_FIXTURE(Desk, "what cannot be started ahead of a restore is told to it") {
+  launcher.refuse = [](const auto&) { return Error("fork: the limit of processes is reached"); };
+  snapshotter->Begin();
+  CHECK(answers == 0);
+  Restore();
+  CHECK(answers == 0);
+  clock.Advance(0ms);
+  REQUIRE(answers == 1);
+  CHECK(restored->error().message().find("limit of processes") != std::string::npos);
+}
+
+TEST_CASE_FIXTURE(Desk, "a dump that a process has left is done again, with the keeper") {
+  Restore();
+  SayKey();
+  Say(ReportOf(Kind::kNothing, "", "none"));
+  Dump();
+  CHECK_FALSE(JobOf(worker(1)).with_keeper);
+  Say(ReportOf(Kind::kFound), 1);
+  snapshotter->Proceed();
+  Say(ReportOf(Kind::kAgain), 1);
+  CHECK(answers == 1);
+  CHECK(HasEnded(criu(1)));
+  REQUIRE(launcher.started.size() == 6);
+  const snapshot::Job again = JobOf(worker(2));
+  CHECK(again.kind == JobKind::kDump);
+  CHECK(again.with_keeper);
+  CHECK(again.key == kKey);
+  CHECK(again.root == 1000);
+  Say(ReportOf(Kind::kFound), 2);
+  CHECK(readies == 2);
+  SUBCASE("and made") {
+    snapshotter->Proceed();
+    Say(ReportOf(Kind::kResumed), 2);
+    CHECK(resumed->ok());
+    Say(ReportOf(Kind::kDone), 2);
+    CHECK(published->ok());
+  }
+  SUBCASE("and the worker dies before CRIU is inside") {
+    HangUp(2);
+    CHECK(resumed->error().message() == "the worker has ended");
+    CHECK_FALSE(broken);
+  }
 }
 
 TEST_CASE_FIXTURE(Desk, "pids are raised only where a dump may follow") {

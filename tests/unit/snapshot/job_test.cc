@@ -64,6 +64,7 @@ Job WholeJob() {
   job.listening = "0.0.0.0:8000";
   job.cold_ms = 800;
   job.hooks_ms = -1;
+  job.with_keeper = true;
   job.since_ns = 1'700'000'000'000'000'000;
   job.left_out = {"/run/modal-agent"};
   return job;
@@ -107,6 +108,7 @@ TEST_CASE("a job arrives as it was written") {
   CHECK(job->listening == sent.listening);
   CHECK(job->cold_ms == 800);
   CHECK(job->hooks_ms == -1);
+  CHECK(job->with_keeper);
   CHECK(job->since_ns == sent.since_ns);
   CHECK(job->left_out == sent.left_out);
 }

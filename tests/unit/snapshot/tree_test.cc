@@ -35,6 +35,7 @@ TEST_CASE("a workload that is alone below the keeper is dumped without it") {
   CHECK(RootToDump(1000, 1001, {agent, keeper, server, worker}) == 1001);
   CHECK(RootToDump(1000, 1001, {agent, keeper, server, worker, daemon}) == 1000);
   CHECK(RootToDump(1000, 1001, {daemon, server, keeper, agent}) == 1000);
+  CHECK(RootToDump(1000, 1001, {agent, keeper, server, Running(1005, 1000, 1005, 'Z')}) == 1001);
   // A hook has started the server; it has ended, or is about to; it belongs to another session.
   CHECK(RootToDump(1000, 0, {agent, keeper, daemon}) == 1000);
   CHECK(RootToDump(1000, 1001, {agent, keeper}) == 1000);

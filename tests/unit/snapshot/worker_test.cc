@@ -1,8 +1,11 @@
 #include "snapshot/worker.h"
 
 #include <doctest/doctest.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,9 +84,11 @@ class FakeChannel : public WorkerChannel {
  public:
   std::vector<WorkerReport> reports;
   std::deque<WorkerRequest> requests;  // none left: the supervisor is gone
+  bool begins = true;                  // of a restore: it is told to begin before all else
 
   void Report(const WorkerReport& report) override { reports.push_back(report); }
   Result<WorkerRequest> Await() override {
+    if (std::exchange(begins, false)) return WorkerRequest{};
     if (requests.empty()) return Error("the supervisor is gone");
     const WorkerRequest next = requests.front();
     requests.pop_front();
@@ -131,6 +136,7 @@ struct Workshop : StoreFixture {
   // Each is a worker of its own.
   const FakeChannel& Run(JobKind kind) {
     channel.reports.clear();
+    channel.begins = kind == JobKind::kRestore;
     job.kind = kind;
     Worker(criu, channel, root.path()).Do(job);
     return channel;
@@ -889,6 +895,50 @@ TEST_CASE_FIXTURE(Workshop, "a dump that fails leaves no trace in the folder") {
   job.root = ::getpid();
   Dump();  // and the next one may try
   CHECK(channel.kinds().back() == Kind::kDone);
+}
+
+// We are the keeper here.
+TEST_CASE_FIXTURE(Workshop, "a workload that nobody leaves is dumped without its keeper") {
+  const pid_t workload = ::fork();
+  if (workload == 0) {
+    ::setsid();
+    ::pause();
+    ::_exit(0);
+  }
+  while (::getsid(workload) != workload) ::sched_yield();
+  job.workload = workload;
+  pid_t other = 0;
+  SUBCASE("nobody does") {
+    Dump();
+    CHECK(criu.dumped->root == workload);
+    const auto found = store->Find(KeyOfThis());
+    REQUIRE((found && *found));
+    CHECK((*found)->manifest.root == workload);
+    REQUIRE((*found)->manifest.processes.size() == 1);
+    CHECK((*found)->manifest.processes[0].pid == workload);
+  }
+  SUBCASE("somebody does, as it is frozen: it is to be done again") {
+    criu.on_dump = [&other] {
+      other = ::fork();
+      if (other == 0) {
+        ::pause();
+        ::_exit(0);
+      }
+    };
+    Dump();
+    CHECK(channel.kinds() == Kinds{Kind::kFound, Kind::kAgain});
+    CHECK(NamesOf(folder) == std::vector<std::string>{"README"});
+    criu.on_dump = nullptr;
+    job.with_keeper = true;
+    Dump();
+    CHECK(criu.dumped->root == ::getpid());
+    CHECK(channel.kinds().back() == Kind::kDone);
+  }
+  for (const pid_t child : {workload, other}) {
+    if (child == 0) continue;
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  }
 }
 
 TEST_CASE_FIXTURE(Workshop, "a dump that ends the tree is told so to CRIU") {

@@ -30,16 +30,6 @@ namespace {
 
 constexpr int kNotSealed = 99;
 
-// Without what a sanitizer does at an exit or for a new socket, which a filter may not let through.
-[[noreturn]] void Leave(int code) {
-  ::syscall(SYS_exit_group, code);
-  __builtin_unreachable();
-}
-
-int NewSocket(int family, int type, int protocol = 0) {
-  return static_cast<int>(::syscall(SYS_socket, family, type, protocol));
-}
-
 // How a process ends that seals itself and then does this. If it gets away with it: exit code 0.
 ExitStatus Sealed(const std::function<void()>& attempt, const GatewayReach& reach = {}) {
   const pid_t child = ::fork();
@@ -49,10 +39,10 @@ ExitStatus Sealed(const std::function<void()>& attempt, const GatewayReach& reac
     ::signal(SIGABRT, SIG_DFL);            // doctest has a handler
     const Result<process::SeccompFilter> filter = GatewayFilter(reach);
     if (!filter || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !filter->Install()) {
-      Leave(kNotSealed);
+      ::_exit(kNotSealed);
     }
     attempt();
-    Leave(0);
+    ::_exit(0);
   }
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
@@ -66,7 +56,7 @@ template <class... Arguments>
 void CheckKilled(const std::string& what, long number, Arguments... arguments) {
   INFO(what);
   CHECK(Sealed([=] {
-          if (::syscall(number, arguments...) == 0) Leave(1);
+          if (::syscall(number, arguments...) == 0) ::_exit(1);
         }) == kKilled);
 }
 
@@ -124,8 +114,8 @@ TEST_CASE("a sealed gateway can open no file") {
   // program's own file before it reports.
   if (kSanitized) return;
   CHECK(Sealed([] {
-          if (::syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY) >= 0) Leave(1);
-          Leave(errno == EPERM ? 0 : 2);
+          if (::syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY) >= 0) ::_exit(1);
+          ::_exit(errno == EPERM ? 0 : 2);
         }) == ExitStatus::Code(0));
 }
 
@@ -167,18 +157,18 @@ TEST_CASE("a sealed gateway has TCP connections, and no other new socket") {
     CheckKilled("raw", SYS_socket, AF_INET6, SOCK_RAW | flags, IPPROTO_ICMPV6);
   }
   // Only where the server is at a unix socket.
-  CHECK(Sealed([] { Leave(NewSocket(AF_UNIX, SOCK_STREAM) >= 0 ? 0 : 1); },
+  CHECK(Sealed([] { ::_exit(::socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? 0 : 1); },
                {.unix_sockets = true}) == ExitStatus::Code(0));
-  CHECK(Sealed([] { NewSocket(AF_UNIX, SOCK_DGRAM); }, {.unix_sockets = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, {.unix_sockets = true}) == kKilled);
   // Only where it has a name.
   for (const int family : {AF_INET, AF_INET6}) {
-    CHECK(Sealed([=] { Leave(NewSocket(family, SOCK_DGRAM) >= 0 ? 0 : 1); }, {.datagrams = true}) ==
-          ExitStatus::Code(0));
+    CHECK(Sealed([=] { ::_exit(::socket(family, SOCK_DGRAM, 0) >= 0 ? 0 : 1); },
+                 {.datagrams = true}) == ExitStatus::Code(0));
   }
-  CHECK(Sealed([] { NewSocket(AF_UNIX, SOCK_DGRAM); }, {.datagrams = true}) == kKilled);
-  CHECK(Sealed([] { NewSocket(AF_UNIX, SOCK_STREAM); }, {.datagrams = true}) == kKilled);
-  CHECK(Sealed([] { NewSocket(AF_INET, SOCK_RAW, IPPROTO_ICMP); }, {.datagrams = true}) == kKilled);
-  CHECK(Sealed([] { NewSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE); }, {.datagrams = true}) ==
+  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, {.datagrams = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_STREAM, 0); }, {.datagrams = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_INET, SOCK_RAW, IPPROTO_ICMP); }, {.datagrams = true}) == kKilled);
+  CHECK(Sealed([] { ::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE); }, {.datagrams = true}) ==
         kKilled);
   CheckKilled("socketpair", SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, nullptr);
   CheckKilled("bind", SYS_bind, 3, nullptr, 0);
@@ -229,10 +219,10 @@ TEST_CASE("a sealed gateway can do its work") {
           ::connect(client.get(), generic, size);
           const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
           char byte = 'x';
-          if (::send(server.get(), &byte, 1, MSG_NOSIGNAL) != 1) Leave(1);
+          if (::send(server.get(), &byte, 1, MSG_NOSIGNAL) != 1) ::_exit(1);
           std::string large(8 << 20, 'x');  // from mmap
           large.resize(32 << 20);
-          Leave(::recv(client.get(), &byte, 1, 0) == 1 ? 0 : 2);
+          ::_exit(::recv(client.get(), &byte, 1, 0) == 1 ? 0 : 2);
         }) == ExitStatus::Code(0));
 }
 

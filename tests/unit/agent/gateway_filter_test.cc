@@ -51,6 +51,13 @@ ExitStatus Sealed(const std::function<void()>& attempt, const GatewayReach& reac
 
 const ExitStatus kKilled = ExitStatus::Signal(SIGSYS);
 
+// What must get through. ThreadSanitizer has a thread of its own in each process, and makes system
+// calls there that no gateway makes: with it nobody can be relied upon to live.
+void CheckLives(const std::function<void()>& attempt, const GatewayReach& reach = {}) {
+  if (kThreadSanitizer) return;
+  CHECK(Sealed(attempt, reach) == ExitStatus::Code(0));
+}
+
 // A system call that must not get through; a child that it makes ends at once.
 template <class... Arguments>
 void CheckKilled(const std::string& what, long number, Arguments... arguments) {
@@ -157,13 +164,12 @@ TEST_CASE("a sealed gateway has TCP connections, and no other new socket") {
     CheckKilled("raw", SYS_socket, AF_INET6, SOCK_RAW | flags, IPPROTO_ICMPV6);
   }
   // Only where the server is at a unix socket.
-  CHECK(Sealed([] { ::_exit(::socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? 0 : 1); },
-               {.unix_sockets = true}) == ExitStatus::Code(0));
+  CheckLives([] { ::_exit(::socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? 0 : 1); },
+             {.unix_sockets = true});
   CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, {.unix_sockets = true}) == kKilled);
   // Only where it has a name.
   for (const int family : {AF_INET, AF_INET6}) {
-    CHECK(Sealed([=] { ::_exit(::socket(family, SOCK_DGRAM, 0) >= 0 ? 0 : 1); },
-                 {.datagrams = true}) == ExitStatus::Code(0));
+    CheckLives([=] { ::_exit(::socket(family, SOCK_DGRAM, 0) >= 0 ? 0 : 1); }, {.datagrams = true});
   }
   CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_DGRAM, 0); }, {.datagrams = true}) == kKilled);
   CHECK(Sealed([] { ::socket(AF_UNIX, SOCK_STREAM, 0); }, {.datagrams = true}) == kKilled);
@@ -214,16 +220,16 @@ TEST_CASE("a sealed gateway can do its work") {
   REQUIRE(::bind(listener.get(), generic, size) == 0);
   REQUIRE(::listen(listener.get(), 8) == 0);
   REQUIRE(::getsockname(listener.get(), generic, &size) == 0);
-  CHECK(Sealed([&] {
-          const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-          ::connect(client.get(), generic, size);
-          const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-          char byte = 'x';
-          if (::send(server.get(), &byte, 1, MSG_NOSIGNAL) != 1) ::_exit(1);
-          std::string large(8 << 20, 'x');  // from mmap
-          large.resize(32 << 20);
-          ::_exit(::recv(client.get(), &byte, 1, 0) == 1 ? 0 : 2);
-        }) == ExitStatus::Code(0));
+  CheckLives([&] {
+    const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    ::connect(client.get(), generic, size);
+    const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    char byte = 'x';
+    if (::send(server.get(), &byte, 1, MSG_NOSIGNAL) != 1) ::_exit(1);
+    std::string large(8 << 20, 'x');  // from mmap
+    large.resize(32 << 20);
+    ::_exit(::recv(client.get(), &byte, 1, 0) == 1 ? 0 : 2);
+  });
 }
 
 TEST_CASE("a broken invariant of a sealed gateway is seen as SIGABRT") {

@@ -65,7 +65,7 @@ struct LaunchSpec {
   std::vector<std::string> argv;  // argv[0] is searched in the child's PATH if it has no '/'
   std::string executable;         // instead of argv[0]: a path, not searched;
                                   // "/proc/self/exe" also works without /proc
-  // Instead of a program; argv[0] is its title. No limits, no seccomp filter.
+  // Instead of a program; argv[0] is its title. Without the seccomp filter.
   Personality personality = nullptr;
   std::vector<std::string> environment;  // "NAME=value", the whole of it
   std::string workdir;                   // empty: ours
